@@ -1,0 +1,40 @@
+"""The stores that tasks are kept in, each in a module of its own."""
+
+from urllib.parse import urlsplit
+
+from flask_chatstop.backends.base import (
+    EndReason,
+    Owner,
+    StopBackend,
+    StopOutcome,
+    TaskRecord,
+)
+from flask_chatstop.backends.memory import MemoryBackend
+from flask_chatstop.errors import ConfigurationError
+
+__all__ = [
+    "EndReason",
+    "MemoryBackend",
+    "Owner",
+    "StopBackend",
+    "StopOutcome",
+    "TaskRecord",
+    "backend_from_url",
+]
+
+
+def backend_from_url(
+    url: str, *, lease: float = 60.0, retention: float = 600.0, timeout: float = 2.0
+) -> StopBackend:
+    """Make the backend that a URL names; nothing is connected yet.
+
+    :param url: ``memory://``.
+    :param lease: see :class:`StopBackend`, like the other options.
+    :raises ConfigurationError: no backend has this scheme.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
+    raise ConfigurationError(
+        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://."
+    )

@@ -1,0 +1,130 @@
+"""The backend that keeps tasks in the memory of one process."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from flask_chatstop.backends.base import (
+    EndReason,
+    Owner,
+    StopBackend,
+    StopOutcome,
+    TaskRecord,
+)
+
+
+@dataclass(slots=True)
+class _Entry:
+    record: TaskRecord
+    expires_at: float
+    stopping: bool = False
+    reason: EndReason | None = None
+
+
+class MemoryBackend(StopBackend):
+    """Serve one process: other workers and other hosts know nothing of its tasks.
+
+    Right for development, for tests and for a server with one process and many
+    threads. Holds the running tasks and those that ended within ``retention``.
+    """
+
+    def __init__(
+        self, *, lease: float = 60.0, retention: float = 600.0, timeout: float = 2.0
+    ) -> None:
+        super().__init__(lease=lease, retention=retention, timeout=timeout)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        # Each is in the order of expiry, so the expired are always at the front.
+        self._running: OrderedDict[str, _Entry] = OrderedDict()
+        self._ended: OrderedDict[str, _Entry] = OrderedDict()
+        self._doorbells: dict[str, Callable[[Collection[str]], None]] = {}
+
+    def announce(self, record: TaskRecord) -> bool:
+        with self._lock:
+            self._forget_expired()
+            if record.task_id in self._running or record.task_id in self._ended:
+                return False
+            self._put(record)
+            return True
+
+    def renew(self, records: Sequence[TaskRecord]) -> None:
+        with self._lock:
+            self._forget_expired()
+            for record in records:
+                entry = self._running.get(record.task_id)
+                if entry is None:
+                    if record.task_id not in self._ended:
+                        self._put(record)
+                elif entry.record.worker_id == record.worker_id:
+                    entry.expires_at = time.monotonic() + self.lease
+                    self._running.move_to_end(record.task_id)
+
+    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+        with self._lock:
+            self._forget_expired()
+            entry = self._running.get(task_id) or self._ended.get(task_id)
+            if entry is None or entry.record.owner != owner:
+                return StopOutcome.MISSING
+            if entry.reason is not None:
+                stopped = entry.reason is EndReason.STOPPED
+                return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
+            rung = None
+            if not entry.stopping:
+                entry.stopping = True
+                rung = self._doorbells.get(entry.record.worker_id)
+        if rung is not None:
+            rung([task_id])
+        return StopOutcome.STOPPING
+
+    def end(self, record: TaskRecord, reason: EndReason) -> None:
+        with self._lock:
+            self._forget_expired()
+            entry = self._running.get(record.task_id)
+            if entry is None or entry.record.worker_id != record.worker_id:
+                return
+            del self._running[record.task_id]
+            entry.reason = reason
+            entry.expires_at = time.monotonic() + self.retention
+            self._ended[record.task_id] = entry
+
+    def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
+        with self._lock:
+            self._forget_expired()
+            entries = (self._running.get(task_id) for task_id in task_ids)
+            return {
+                entry.record.task_id
+                for entry in entries
+                if entry and entry.stopping and entry.record.worker_id == worker_id
+            }
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        with self._lock:
+            self._doorbells[worker_id] = heard
+        try:
+            heard(self.stops(worker_id, running()))
+            closing.wait()
+        finally:
+            with self._lock:
+                del self._doorbells[worker_id]
+
+    def check(self) -> None:
+        """Do nothing: memory is always there."""
+
+    def _put(self, record: TaskRecord) -> None:
+        self._running[record.task_id] = _Entry(record, time.monotonic() + self.lease)
+
+    def _forget_expired(self) -> None:
+        now = time.monotonic()
+        for entries in (self._running, self._ended):
+            while entries and next(iter(entries.values())).expires_at <= now:
+                entries.popitem(last=False)

@@ -1,0 +1,260 @@
+"""The blueprint: its stop route and the start of tasks."""
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask, Response, current_app, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from flask_chatstop.backends import MemoryBackend, Owner, StopOutcome, TaskRecord
+from flask_chatstop.config import AppState
+from flask_chatstop.errors import (
+    BackendError,
+    ConfigurationError,
+    InvalidParam,
+    TaskExists,
+    TaskStopped,
+)
+from flask_chatstop.events import stopped_response
+from flask_chatstop.keys import Authenticator, bearer_auth
+from flask_chatstop.signals import send, stop_requested
+from flask_chatstop.tasks import GenerationTask
+from flask_chatstop.wire import (
+    WireError,
+    as_json_error,
+    backend_error_response,
+    error_response,
+    http_error_response,
+    is_id,
+    method_response,
+    outcome_response,
+    read_body,
+    wire_error_response,
+)
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The route takes them all, so that a wrong one is answered by us, as JSON.
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+
+
+class ChatStop(Blueprint):
+    """A blueprint with the route ``POST /chat-messages/<task_id>/stop``.
+
+    ::
+
+        chatstop = ChatStop()
+        app.register_blueprint(chatstop, url_prefix="/v1")
+
+    It may be registered on several apps, and several may be registered on one, each
+    with a name, a source and an authenticator of its own. These keys of
+    ``app.config`` are read when it is registered:
+
+    ``CHATSTOP_API_KEYS``
+        A mapping of API key to the name of the app behind it, or a list of keys that
+        are an app each. ``sha256:`` and a key's hexadecimal digest may stand in its
+        place. Needed unless ``auth`` is given.
+    ``CHATSTOP_BACKEND``
+        A URL or a :class:`StopBackend`. Default ``memory://``, for one process.
+    ``CHATSTOP_MISSING_OK``
+        Answer the stop of an unknown task with success, as Dify's server does,
+        instead of 404. Default ``False``.
+    ``CHATSTOP_LEASE``
+        Seconds that a task stays known when its worker was killed; running tasks are
+        renewed. Default 60.
+    ``CHATSTOP_RETENTION``
+        Seconds that an ended task stays known, so that a late stop is told the truth.
+        Default 600.
+    ``CHATSTOP_SWEEP_INTERVAL``
+        Seconds between two looks for stops whose ring was lost. Default 5.
+    ``CHATSTOP_OPERATION_TIMEOUT``
+        Seconds that one call to the store may take. Default 2.
+
+    A wrong value raises :class:`ConfigurationError` when it is registered.
+
+    :param name: the blueprint's name, and the realm of its bearer keys.
+    :param source: tells tasks begun here from those of another ``ChatStop``: neither
+        can stop the other's.
+    :param auth: a flask-httpauth object, or anything with its ``login_required`` and
+        a ``current_user()`` that gives the app's name; bearer keys unless given.
+    :param user_loader: gives the user of the current request, from a session for
+        instance, or ``None``. The ``user`` in a body may then be left out, and one
+        that disagrees is answered as a missing task.
+    :param options: for :class:`flask.Blueprint`.
+    """
+
+    def __init__(
+        self,
+        name: str = "chatstop",
+        *,
+        source: str = "service-api",
+        auth: Authenticator | None = None,
+        user_loader: Callable[[], str | int | None] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, __name__, **options)
+        if not is_id(source):
+            raise ConfigurationError(
+                f"source is {source!r}; give it a string of 1 to 255 characters."
+            )
+        self.source = source
+        self._needs_keys = auth is None
+        self._auth = auth or bearer_auth(name, self._app_of, _unauthorized)
+        self._user_loader = user_loader
+        self._guarded_stop = self._auth.login_required(self._stop)
+        self.add_url_rule(
+            "/chat-messages/<task_id>/stop",
+            "stop",
+            self._dispatch,
+            methods=_METHODS,
+            provide_automatic_options=False,
+        )
+        self.record(self._configure)
+        self.register_error_handler(HTTPException, http_error_response)
+        self.register_error_handler(InternalServerError, http_error_response)
+        self.register_error_handler(WireError, wire_error_response)
+        self.register_error_handler(BackendError, backend_error_response)
+        self.app_errorhandler(InvalidParam)(_invalid_param)
+        self.app_errorhandler(TaskExists)(_task_exists)
+        self.app_errorhandler(TaskStopped)(_task_stopped)
+
+    def login_required(self, view: F) -> F:
+        """Let a view be called with a valid API key only, as the stop route is."""
+        return self._auth.login_required(view)
+
+    def start(
+        self, *, user: str | None = None, task_id: str | None = None
+    ) -> GenerationTask:
+        """Begin a task that can be stopped from now on, in every worker.
+
+        Call it in a view behind :meth:`login_required`, before anything slow. When
+        the store is out of reach the task runs all the same.
+
+        :param user: who may stop it, together with the app of the API key; may be
+            left out with a ``user_loader``.
+        :param task_id: 1 to 255 characters without a slash; a new UUID unless given.
+            An id names one generation: it is taken until the retention is over.
+        :raises InvalidParam: the user or the id cannot be one, or the user is not
+            the one of the ``user_loader``.
+        :raises TaskExists: the id is taken.
+        :raises ConfigurationError: nobody is authenticated in this request.
+        """
+        state = self._state()
+        if self._user_loader is not None:
+            loaded = self._loaded_user()
+            if user not in (None, loaded):
+                raise InvalidParam("user is not the user that the user_loader gives.")
+            user = loaded
+        if not is_id(user):
+            raise InvalidParam("user must be a string of 1 to 255 characters.")
+        if task_id is None:
+            task_id = str(uuid.uuid4())
+        elif not is_id(task_id) or "/" in task_id:
+            raise InvalidParam("task_id must be 1 to 255 characters without a slash.")
+        record = TaskRecord(task_id, self._owner(user), state.worker.id)
+        task = GenerationTask(record, _current_app(), state.worker)
+        task.begin()
+        return task
+
+    def _configure(self, setup: BlueprintSetupState) -> None:
+        app: Flask = setup.app  # type: ignore[assignment]
+        if AppState.of(app).keys is None and self._needs_keys:
+            raise ConfigurationError(
+                'Nobody could be let in: set CHATSTOP_API_KEYS, like {"key": "app"},'
+                " or give auth= to ChatStop()."
+            )
+
+    def _state(self) -> AppState:
+        state = current_app.extensions.get("chatstop")
+        if not isinstance(state, AppState):
+            raise ConfigurationError(
+                f"ChatStop {self.name!r} is not registered on this app; call"
+                " app.register_blueprint() with it."
+            )
+        if (
+            request
+            and request.environ.get("wsgi.multiprocess")
+            and isinstance(state.worker.backend, MemoryBackend)
+            and not state.told_of_processes
+        ):
+            state.told_of_processes = True
+            logger.error(
+                "This server runs several processes, and a stop that reaches another"
+                " than the task's will not find it: the memory backend serves one"
+                " process. Set CHATSTOP_BACKEND to a store that they share, or run"
+                " one process with many threads."
+            )
+        return state
+
+    def _app_of(self, key: object) -> str | None:
+        keys = self._state().keys
+        return None if keys is None else keys.app_of(key)
+
+    def _owner(self, user: str) -> Owner:
+        app = self._auth.current_user()
+        if not is_id(app):
+            raise ConfigurationError(
+                f"current_user() of {self.name!r} gives a {type(app).__name__}: put the"
+                " view behind login_required, and have it give the app's name, a"
+                " string of 1 to 255 characters."
+            )
+        return Owner(app, self.source, user)
+
+    def _loaded_user(self) -> str | None:
+        user = self._user_loader() if self._user_loader is not None else None
+        return None if user is None else str(user)
+
+    def _dispatch(self, task_id: str) -> Response:
+        if request.method != "POST":
+            return method_response()
+        response = current_app.make_response(self._guarded_stop(task_id))
+        return as_json_error(response)
+
+    def _stop(self, task_id: str) -> Response:
+        state = self._state()
+        body = read_body()
+        loaded = self._loaded_user()
+        if self._user_loader is not None and loaded is None:
+            raise WireError(403, "forbidden", "Nobody is logged in.")
+        user = body.get("user", loaded)
+        if not is_id(user):
+            raise InvalidParam("user must be a string of 1 to 255 characters.")
+        owner = self._owner(user)
+        if loaded not in (None, user) or not is_id(task_id):
+            outcome = StopOutcome.MISSING
+        else:
+            outcome = state.worker.stop(task_id, owner)
+        send(
+            stop_requested,
+            _current_app(),
+            task_id=task_id,
+            owner=owner,
+            outcome=outcome,
+        )
+        return outcome_response(outcome, state.missing_ok)
+
+
+def _current_app() -> Flask:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
+def _unauthorized(status: int) -> Response:
+    return error_response(status, "unauthorized", "A valid API key is needed.")
+
+
+def _invalid_param(error: InvalidParam) -> Response:
+    return error_response(400, "invalid_param", str(error))
+
+
+def _task_exists(error: TaskExists) -> Response:
+    return error_response(409, "task_exists", str(error))
+
+
+def _task_stopped(error: TaskStopped) -> Response:
+    return stopped_response(error.task)

@@ -1,0 +1,87 @@
+"""What the blueprint reads from an app's configuration, once, when registered."""
+
+from dataclasses import dataclass
+
+from flask import Flask
+
+from flask_chatstop.backends import StopBackend, backend_from_url
+from flask_chatstop.backends.base import seconds
+from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.keys import ApiKeys
+from flask_chatstop.worker import Worker
+
+_SECONDS = {
+    "CHATSTOP_LEASE": 60.0,
+    "CHATSTOP_RETENTION": 600.0,
+    "CHATSTOP_OPERATION_TIMEOUT": 2.0,
+    "CHATSTOP_SWEEP_INTERVAL": 5.0,
+}
+
+
+@dataclass(slots=True)
+class AppState:
+    """What every :class:`ChatStop` of one app shares.
+
+    :param keys: ``None`` if the app configures no API key.
+    """
+
+    worker: Worker
+    keys: ApiKeys | None
+    missing_ok: bool
+    told_of_processes: bool = False
+
+    @classmethod
+    def of(cls, app: Flask) -> "AppState":
+        """Give the state of an app, read from its configuration the first time.
+
+        :raises ConfigurationError: a value is wrong; says what to set.
+        """
+        state = app.extensions.get("chatstop")
+        if not isinstance(state, cls):
+            state = app.extensions["chatstop"] = cls._from_config(app)
+        return state
+
+    @classmethod
+    def _from_config(cls, app: Flask) -> "AppState":
+        keys = app.config.get("CHATSTOP_API_KEYS")
+        missing_ok = app.config.get("CHATSTOP_MISSING_OK", False)
+        if not isinstance(missing_ok, bool):
+            raise ConfigurationError(
+                f"CHATSTOP_MISSING_OK is {missing_ok!r}; set it to True or False."
+            )
+        worker = Worker(
+            _backend(app), sweep_interval=_seconds(app, "CHATSTOP_SWEEP_INTERVAL")
+        )
+        return cls(worker, None if keys is None else ApiKeys(keys), missing_ok)
+
+
+def _backend(app: Flask) -> StopBackend:
+    backend = app.config.get("CHATSTOP_BACKEND", "memory://")
+    if isinstance(backend, StopBackend):
+        for name in (
+            "CHATSTOP_LEASE",
+            "CHATSTOP_RETENTION",
+            "CHATSTOP_OPERATION_TIMEOUT",
+        ):
+            if app.config.get(name) is not None:
+                raise ConfigurationError(
+                    f"{name} has no effect on a CHATSTOP_BACKEND that is an instance;"
+                    f" give the value to {type(backend).__name__}() instead."
+                )
+        return backend
+    if not isinstance(backend, str):
+        raise ConfigurationError(
+            f"CHATSTOP_BACKEND is a {type(backend).__name__}; set it to a URL like"
+            " memory:// or to an instance of StopBackend."
+        )
+    return backend_from_url(
+        backend,
+        lease=_seconds(app, "CHATSTOP_LEASE"),
+        retention=_seconds(app, "CHATSTOP_RETENTION"),
+        timeout=_seconds(app, "CHATSTOP_OPERATION_TIMEOUT"),
+    )
+
+
+def _seconds(app: Flask, name: str) -> float:
+    value = app.config.get(name)
+    return seconds(name, _SECONDS[name] if value is None else value)

@@ -1,0 +1,31 @@
+"""The signals of flask_chatstop, sent with the Flask app as their sender."""
+
+import logging
+from typing import Any
+
+from blinker import NamedSignal, Namespace
+from flask import Flask
+
+logger = logging.getLogger(__name__)
+
+_signals = Namespace()
+
+#: Sent when a task has begun. Passed ``task``, the :class:`GenerationTask`.
+task_started = _signals.signal("chatstop-task-started")
+
+#: Sent when an authorised, well-formed stop has been carried out. Passed
+#: ``task_id``, ``owner``, the :class:`Owner` who asked, and ``outcome``, the
+#: :class:`StopOutcome`.
+stop_requested = _signals.signal("chatstop-stop-requested")
+
+#: Sent once for every task, after its ``on_end``. Passed ``task``, ``reason``, the
+#: :class:`EndReason`, and ``duration``, the seconds since the task began.
+task_ended = _signals.signal("chatstop-task-ended")
+
+
+def send(signal: NamedSignal, app: Flask, **values: Any) -> None:
+    """Send a signal; what a receiver raises is logged and goes no further."""
+    try:
+        signal.send(app, **values)
+    except Exception:  # a receiver is the app's code, and the task goes on without it
+        logger.exception("A receiver of %s failed.", signal.name)

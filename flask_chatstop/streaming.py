@@ -1,0 +1,173 @@
+"""Reading a source in a helper thread, so that a stop never waits for it."""
+
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.upstream import hang_up
+
+if TYPE_CHECKING:
+    from flask_chatstop.tasks import GenerationTask
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Chunks that may wait for a slow reader before the source has to wait.
+QUEUE_SIZE = 32
+
+
+class _End:
+    """The last item of a queue: the source has ended, perhaps with an error."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class Pump(Generic[T]):
+    """The helper thread that reads a source into a bounded queue.
+
+    Knows nothing of the task, so that a task nobody holds can be collected while its
+    source is silent.
+
+    :param upstream: the response to hang up on, or a callable that gives the one
+        being read at the moment; the source itself unless given.
+    """
+
+    def __init__(
+        self, chunks: Iterable[T], upstream: object | Callable[[], object]
+    ) -> None:
+        self._chunks = chunks
+        self._upstream = chunks if upstream is None else upstream
+        self._context = contextvars.copy_context()
+        # Looked up now and not imported by name: gevent may patch it after our import.
+        self.items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self.has_space = threading.Event()
+        self.has_space.set()
+        self._lock = threading.Lock()
+        self._started = self._closed = self._exhausted = False
+
+    def start(self) -> None:
+        """Begin to read, unless :meth:`close` came first."""
+        with self._lock:
+            if self._started or self._closed:
+                return
+            self._started = True
+        threading.Thread(
+            target=self._context.run,
+            args=(self._read,),
+            name="chatstop_read",
+            daemon=True,
+        ).start()
+
+    def wake(self) -> None:
+        """Wake the reader, who then sees that its task was stopped."""
+        self.items.put(_End())
+
+    def close(self) -> None:
+        """Hang up on the upstream and have the source closed in its own thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            started = self._started
+        if not self._exhausted:
+            self._hang_up()
+        self.has_space.set()
+        if not started:
+            self._close_source()
+
+    def _hang_up(self) -> None:
+        try:
+            upstream = self._upstream() if callable(self._upstream) else self._upstream
+            hang_up(upstream)
+        except Exception:  # the upstream is the app's object, and the end goes on
+            logger.exception("Could not hang up on the upstream.")
+
+    def _read(self) -> None:
+        items, has_space = self.items, self.has_space
+        error: BaseException | None = None
+        try:
+            for chunk in self._chunks:
+                if self._closed:
+                    break
+                items.put(chunk)
+                if items.qsize() >= QUEUE_SIZE:
+                    # Clear before looking again: the reader sets it when it has
+                    # taken half, and may be doing so now.
+                    has_space.clear()
+                    if items.qsize() >= QUEUE_SIZE and not self._closed:
+                        has_space.wait()
+        except BaseException as caught:
+            error = caught
+        self._exhausted = True
+        if self._closed and error is not None:
+            logger.debug("The source ended after it was hung up on.", exc_info=error)
+        items.put(_End(error))
+        self._close_source()
+
+    def _close_source(self) -> None:
+        for source in (self._chunks, self._upstream):
+            close = getattr(source, "close", None)
+            if callable(close):
+                try:
+                    close()
+                except Exception:  # it is over, whatever the app's object makes of it
+                    logger.debug("Closing the source failed.", exc_info=True)
+
+
+class ChunkStream(Iterator[T]):
+    """The reader's side of a :class:`Pump`, and the one who ends the task.
+
+    Ends when the source does, when the task is stopped, or by :meth:`close`, which a
+    WSGI server calls when the client has left. Raises the source's own error.
+    """
+
+    def __init__(
+        self, task: "GenerationTask", pump: Pump[T], heartbeat: float | None
+    ) -> None:
+        self._task = task
+        self._pump = pump
+        self._heartbeat = heartbeat
+        self._is_started = self._is_over = False
+
+    def __next__(self) -> T:
+        if not self._is_started:
+            self._is_started = True
+            if not self._task.stopped:
+                self._pump.start()
+        if self._is_over or self._task.stopped:
+            self._finish(EndReason.STOPPED)
+        pump = self._pump
+        try:
+            item = pump.items.get(timeout=self._heartbeat)
+        except queue.Empty:
+            return cast(T, None)
+        if self._task.stopped:
+            self._finish(EndReason.STOPPED)
+        if isinstance(item, _End):
+            reason = EndReason.FAILED if item.error else EndReason.FINISHED
+            self._finish(reason, item.error)
+        if not pump.has_space.is_set() and pump.items.qsize() <= QUEUE_SIZE // 2:
+            pump.has_space.set()
+        return item
+
+    def _finish(
+        self, reason: EndReason, error: BaseException | None = None
+    ) -> NoReturn:
+        self._is_over = True
+        self._task.end(reason, error)
+        if error is not None and self._task.end_reason is EndReason.FAILED:
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the task as disconnected, unless it has ended."""
+        self._is_over = True
+        self._task.end(EndReason.DISCONNECTED)

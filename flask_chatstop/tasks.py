@@ -1,0 +1,272 @@
+"""The handle of one running generation."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from flask import Flask
+
+from flask_chatstop.backends import EndReason, TaskRecord
+from flask_chatstop.errors import TaskStopped
+from flask_chatstop.signals import send, task_ended, task_started
+from flask_chatstop.streaming import ChunkStream, Pump
+from flask_chatstop.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationEnd:
+    """How a generation ended, as ``on_end`` gets it.
+
+    :param reason: ``finished``, ``stopped``, ``disconnected`` or ``failed``.
+    :param text: the answer as far as it was sent; empty without ``chat_response``.
+    :param error: what the source raised, if the reason is ``failed``.
+    :param duration: seconds since the task began.
+    """
+
+    task_id: str
+    user: str
+    reason: EndReason
+    duration: float
+    error: BaseException | None = None
+    text: str = ""
+    message_id: str | None = None
+    conversation_id: str | None = None
+
+
+class GenerationTask:
+    """One generation, stoppable from the moment :meth:`ChatStop.start` returns it.
+
+    Whoever runs the generation holds the task: when the last reference goes before
+    an end was reported, the generation has died, and is reported as failed.
+    """
+
+    def __init__(self, record: TaskRecord, app: Flask, worker: Worker) -> None:
+        self.record = record
+        self._app = app
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._started_at = time.monotonic()
+        self._pid: int | None = None
+        self._pump: Pump[Any] | None = None
+        self._stopped = False
+        self._end_reason: EndReason | None = None
+        self._on_stop: list[Callable[[], object]] = []
+        self._on_end: list[Callable[[GenerationEnd], object]] = []
+
+    def begin(self) -> None:
+        """Make the task known to the store; :meth:`ChatStop.start` has done it.
+
+        :raises TaskExists: its id is taken.
+        """
+        self._worker.start(self)
+        self._pid = os.getpid()
+        send(task_started, self._app, task=self)
+
+    def __del__(self) -> None:
+        # A forked child drops its copies of tasks that its parent goes on running.
+        if self._end_reason is None and self._pid == os.getpid():
+            self._worker.abandon(self)
+
+    def __repr__(self) -> str:
+        state = self._end_reason or ("stopping" if self._stopped else "running")
+        return f"<GenerationTask {self.id} {state}>"
+
+    @property
+    def id(self) -> str:
+        """The task id, which the client sends to stop it."""
+        return self.record.task_id
+
+    @property
+    def app(self) -> Flask:
+        """The Flask app that the task was begun in."""
+        return self._app
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has asked the task to stop."""
+        return self._stopped
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """How the generation ended, ``None`` while it runs."""
+        return self._end_reason
+
+    def raise_if_stopped(self) -> None:
+        """Leave a slow preparation that nobody waits for any more.
+
+        :raises TaskStopped: somebody has asked the task to stop.
+        """
+        if self._stopped:
+            raise TaskStopped(self)
+
+    def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
+        """Have ``callback()`` called when the task is stopped, at once if it was.
+
+        It runs in a thread that this stop alone uses, without an app context. What
+        it raises is logged. May be used as a decorator.
+        """
+        with self._lock:
+            if not self._stopped:
+                self._on_stop.append(callback)
+                return callback
+        self._call_off(None, [callback])
+        return callback
+
+    def on_end(
+        self, callback: Callable[[GenerationEnd], T]
+    ) -> Callable[[GenerationEnd], T]:
+        """Have ``callback(end)`` called once when the generation has ended.
+
+        It runs with the app context pushed, in the thread that saw the end, before
+        the client is told of it. What it raises is logged. May be used as a
+        decorator.
+
+        :raises RuntimeError: the generation has ended already.
+        """
+        with self._lock:
+            if self._end_reason is not None:
+                raise RuntimeError(f"Task {self.id} has ended; register on_end before.")
+            self._on_end.append(callback)
+        return callback
+
+    def stop(self) -> bool:
+        """Stop the generation here and now; callable from any thread.
+
+        Wakes the stream's reader, and leaves hanging up and the callbacks of
+        :meth:`on_stop` to a thread of their own, so that a slow one delays no
+        other stop.
+
+        :returns: whether the generation was still running.
+        """
+        with self._lock:
+            if self._end_reason is not None:
+                return False
+            if self._stopped:
+                return True
+            self._stopped = True
+            callbacks, self._on_stop = self._on_stop, []
+            pump = self._pump
+        if pump is not None:
+            pump.wake()
+        if pump is not None or callbacks:
+            threading.Thread(
+                target=self._call_off,
+                args=(pump, callbacks),
+                name="chatstop_stop",
+                daemon=True,
+            ).start()
+        return True
+
+    def _call_off(
+        self, pump: Pump[Any] | None, callbacks: Iterable[Callable[[], object]]
+    ) -> None:
+        if pump is not None:
+            pump.close()
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("on_stop of task %s failed.", self.id)
+
+    def end(self, reason: EndReason | str, error: BaseException | None = None) -> bool:
+        """Report how the generation ended; the first report counts.
+
+        :meth:`stream` and ``chat_response`` do it by themselves; a loop of your own
+        calls it. The end of a task that was asked to stop is ``stopped``, whatever
+        is reported: the stop may have caused it.
+
+        :param reason: an :class:`EndReason` or its value.
+        :param error: what went wrong, if the reason is ``failed``.
+        :returns: whether this was the first report.
+        :raises ValueError: there is no such reason.
+        """
+        reason = EndReason(reason)
+        with self._lock:
+            if self._end_reason is not None:
+                return False
+            if self._stopped:
+                reason, error = EndReason.STOPPED, None
+            self._end_reason = reason
+            callbacks, self._on_end = self._on_end, []
+            self._on_stop = []
+        if self._pump is not None:
+            self._pump.close()
+        try:
+            self._report(reason, error, callbacks)
+        finally:
+            self._worker.ended(self, reason)
+        return True
+
+    def _report(
+        self,
+        reason: EndReason,
+        error: BaseException | None,
+        callbacks: Iterable[Callable[[GenerationEnd], object]],
+    ) -> None:
+        duration = time.monotonic() - self._started_at
+        end = GenerationEnd(
+            task_id=self.id,
+            user=self.record.owner.user,
+            reason=reason,
+            duration=duration,
+            error=error,
+        )
+        with self._app.app_context():
+            for callback in callbacks:
+                try:
+                    callback(end)
+                except Exception:
+                    logger.exception("on_end of task %s failed.", self.id)
+            send(task_ended, self._app, task=self, reason=reason, duration=duration)
+
+    @overload
+    def stream(
+        self,
+        chunks: Iterable[T],
+        upstream: object | None = None,
+        heartbeat: None = None,
+    ) -> ChunkStream[T]: ...
+
+    @overload
+    def stream(
+        self, chunks: Iterable[T], upstream: object | None = None, *, heartbeat: float
+    ) -> ChunkStream[T | None]: ...
+
+    def stream(
+        self,
+        chunks: Iterable[T],
+        upstream: object | None = None,
+        heartbeat: float | None = None,
+    ) -> ChunkStream[T] | ChunkStream[T | None]:
+        """Yield the chunks of a source until it ends or the task is stopped.
+
+        A helper thread reads the source, with the context variables of the caller
+        and from the first ``next()`` on, at most 32 chunks ahead. A stop ends the
+        stream at once, whatever the source is doing, and hangs up on the upstream.
+        So does ``close()``, which a WSGI server calls when its client has left.
+
+        :param chunks: the source; what it raises is raised here.
+        :param upstream: the provider's response, for :func:`hang_up`, or a callable
+            that gives the one being read at the moment; the source unless given.
+        :param heartbeat: seconds of silence after which ``None`` is yielded, so that
+            the caller can send something: a server finds out only by sending that
+            its client has left.
+        :raises RuntimeError: the task has a stream already.
+        """
+        pump = Pump(chunks, upstream)
+        with self._lock:
+            if self._pump is not None:
+                raise RuntimeError(f"Task {self.id} has a stream; start another task.")
+            self._pump = pump
+            is_over = self._stopped or self._end_reason is not None
+        if is_over:
+            pump.close()
+        return ChunkStream(self, pump, heartbeat)

@@ -1,0 +1,548 @@
+"""What every backend must do, as tests for authors of their own.
+
+Needs pytest and hypothesis, which ``pip install flask_chatstop[test]`` brings.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings, strategies
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    rule,
+    run_state_machine_as_test,
+)
+
+from flask_chatstop.backends import (
+    EndReason,
+    Owner,
+    StopBackend,
+    StopOutcome,
+    TaskRecord,
+)
+
+ALICE = Owner("app", "service-api", "alice")
+BOB = Owner("app", "service-api", "bob")
+
+#: Owners that a store with rules of its own might take for ALICE.
+NEARLY_ALICE = [
+    Owner("APP", "service-api", "alice"),
+    Owner("app", "web-app", "alice"),
+    Owner("app", "service-api", "Alice"),
+    Owner("app", "service-api", "alice "),
+    Owner("app", "service-api", " alice"),
+    Owner("app ", "service-api", "alice"),
+    Owner("app", "service-api", "álice"),
+    Owner("app", "service-api", "alicé"),
+    Owner("app", "service-api", "alicе"),  # noqa: RUF001 - a Cyrillic e
+    Owner("app", "service-api", "%"),
+    Owner("app", "service-api", ""),
+]
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Return as soon as something is true.
+
+    :raises AssertionError: it is not within so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        threading.Event().wait(0.005)
+
+
+class BackendContract:
+    """The contract of :class:`StopBackend`, a test for each of its sentences.
+
+    Derive a test class from it and fill in :meth:`open_backend`::
+
+        class TestMyBackend(BackendContract):
+            def open_backend(self, **options):
+                return MyBackend("localhost", **options)
+    """
+
+    #: Whether two backends that :meth:`open_backend` gives share one store.
+    is_shared = True
+
+    def open_backend(self, **options: Any) -> StopBackend:
+        """Open the store under test.
+
+        :param options: ``lease``, ``retention`` and ``timeout`` of the backend.
+        """
+        raise NotImplementedError
+
+    @pytest.fixture
+    def backend(self) -> Iterator[StopBackend]:
+        """Give a backend with the default times."""
+        backend = self.open_backend()
+        yield backend
+        backend.close()
+
+    @pytest.fixture
+    def hasty(self) -> Iterator[StopBackend]:
+        """Give a backend that forgets within a second."""
+        backend = self.open_backend(lease=1.0, retention=1.0)
+        yield backend
+        backend.close()
+
+    @pytest.fixture
+    def other(self, backend: StopBackend) -> Iterator[StopBackend]:
+        """Give another worker's backend on the same store."""
+        other = self.open_backend() if self.is_shared else backend
+        yield other
+        other.close()
+
+    # announce
+
+    def test_an_announced_task_can_be_stopped_through_any_worker(
+        self, backend: StopBackend, other: StopBackend
+    ) -> None:
+        record = new_record()
+        assert backend.announce(record) is True
+        assert other.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+
+    @pytest.mark.parametrize("state", ["running", "stopping", "ended"])
+    def test_an_id_in_use_is_refused_and_stays_as_it_is(
+        self, backend: StopBackend, state: str
+    ) -> None:
+        record = new_record()
+        backend.announce(record)
+        if state != "running":
+            backend.stop(record.task_id, ALICE)
+        if state == "ended":
+            backend.end(record, EndReason.STOPPED)
+        thief = TaskRecord(record.task_id, BOB, new_worker())
+        assert backend.announce(thief) is False
+        assert backend.announce(record) is False
+        assert backend.stop(record.task_id, BOB) is StopOutcome.MISSING
+        expected = StopOutcome.STOPPED if state == "ended" else StopOutcome.STOPPING
+        assert backend.stop(record.task_id, ALICE) is expected
+        assert backend.stops(thief.worker_id, [record.task_id]) == set()
+
+    def test_a_task_that_is_not_renewed_is_forgotten_and_its_id_is_free(
+        self, hasty: StopBackend
+    ) -> None:
+        record = new_record()
+        hasty.announce(record)
+        wait_until(lambda: hasty.stop(record.task_id, ALICE) is StopOutcome.MISSING)
+        assert hasty.stops(record.worker_id, [record.task_id]) == set()
+        again = new_record(task_id=record.task_id, owner=BOB)
+        assert hasty.announce(again) is True
+        assert hasty.stop(record.task_id, ALICE) is StopOutcome.MISSING
+        assert hasty.stop(record.task_id, BOB) is StopOutcome.STOPPING
+
+    @pytest.mark.parametrize(
+        "task_id",
+        ["x" * 255, "ü" * 255, "😀" * 255, "it's", 'a"b', "a b", "%_\\", "{}:*?", "é"],
+    )
+    def test_every_id_and_owner_that_the_wire_allows_is_kept(
+        self, backend: StopBackend, task_id: str
+    ) -> None:
+        task_id = task_id[:-32] + uuid.uuid4().hex if len(task_id) == 255 else task_id
+        owner = Owner(task_id, task_id, task_id)
+        record = new_record(task_id=task_id, owner=owner)
+        assert backend.announce(record) is True
+        assert backend.stop(task_id, owner) is StopOutcome.STOPPING
+        assert backend.stops(record.worker_id, [task_id]) == {task_id}
+        backend.end(record, EndReason.STOPPED)
+        assert backend.stop(task_id, owner) is StopOutcome.STOPPED
+
+    def test_ids_are_told_apart_byte_for_byte(self, backend: StopBackend) -> None:
+        name = uuid.uuid4().hex
+        ids = [f"{name}a", f"{name}A", f"{name}á", f"{name}a ", f"{name}a\u0301"]
+        for task_id in ids:
+            assert backend.announce(new_record(task_id=task_id)) is True
+        assert backend.stop(f"{name} a", ALICE) is StopOutcome.MISSING
+
+    # renew
+
+    def test_a_renewed_task_outlives_its_lease(self, hasty: StopBackend) -> None:
+        renewed, left = new_record(), new_record()
+        hasty.announce(renewed)
+        hasty.announce(left)
+
+        def left_is_gone() -> bool:
+            hasty.renew([renewed])
+            return hasty.stop(left.task_id, ALICE) is StopOutcome.MISSING
+
+        wait_until(left_is_gone)
+        assert hasty.stop(renewed.task_id, ALICE) is StopOutcome.STOPPING
+
+    def test_a_task_that_the_store_has_lost_runs_again_when_renewed(
+        self, backend: StopBackend
+    ) -> None:
+        worker_id = new_worker()
+        records = [new_record(worker_id=worker_id) for _ in range(50)]
+        backend.announce(records[0])
+        backend.renew(records)
+        for record in records:
+            assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+        ids = [record.task_id for record in records]
+        assert backend.stops(worker_id, ids) == set(ids)
+
+    def test_renewing_leaves_stopping_and_ended_tasks_as_they_are(
+        self, backend: StopBackend
+    ) -> None:
+        worker_id = new_worker()
+        stopping, ended = (new_record(worker_id=worker_id) for _ in range(2))
+        for record in (stopping, ended):
+            backend.announce(record)
+        backend.stop(stopping.task_id, ALICE)
+        backend.end(ended, EndReason.FINISHED)
+        backend.renew([stopping, ended])
+        assert backend.stops(worker_id, [stopping.task_id]) == {stopping.task_id}
+        assert backend.stop(ended.task_id, ALICE) is StopOutcome.ENDED
+
+    def test_renewing_leaves_a_task_of_another_worker_as_it_is(
+        self, backend: StopBackend
+    ) -> None:
+        record = new_record()
+        backend.announce(record)
+        thief = TaskRecord(record.task_id, BOB, new_worker())
+        backend.renew([thief])
+        assert backend.stop(record.task_id, BOB) is StopOutcome.MISSING
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+        assert backend.stops(thief.worker_id, [record.task_id]) == set()
+
+    def test_renewing_nothing_does_nothing(self, backend: StopBackend) -> None:
+        backend.renew([])
+
+    # stop
+
+    def test_an_unknown_task_is_missing_and_stays_free(
+        self, backend: StopBackend
+    ) -> None:
+        record = new_record()
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.MISSING
+        assert backend.announce(record) is True
+        assert backend.stops(record.worker_id, [record.task_id]) == set()
+
+    @pytest.mark.parametrize("stranger", NEARLY_ALICE)
+    def test_a_stranger_finds_nothing_and_changes_nothing(
+        self, backend: StopBackend, stranger: Owner
+    ) -> None:
+        record = new_record()
+        backend.announce(record)
+        assert backend.stop(record.task_id, stranger) is StopOutcome.MISSING
+        assert backend.stops(record.worker_id, [record.task_id]) == set()
+        backend.end(record, EndReason.FINISHED)
+        assert backend.stop(record.task_id, stranger) is StopOutcome.MISSING
+
+    def test_a_second_stop_is_no_error(self, backend: StopBackend) -> None:
+        record = new_record()
+        backend.announce(record)
+        for _ in range(3):
+            assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+
+    @pytest.mark.parametrize("reason", list(EndReason))
+    @pytest.mark.parametrize("was_asked", [True, False])
+    def test_a_late_stop_is_told_how_the_task_ended(
+        self, backend: StopBackend, reason: EndReason, was_asked: bool
+    ) -> None:
+        record = new_record()
+        backend.announce(record)
+        if was_asked:
+            backend.stop(record.task_id, ALICE)
+        backend.end(record, reason)
+        stopped = reason is EndReason.STOPPED
+        expected = StopOutcome.STOPPED if stopped else StopOutcome.ENDED
+        assert backend.stop(record.task_id, ALICE) is expected
+        assert backend.stop(record.task_id, ALICE) is expected
+
+    def test_a_stop_rings_the_worker_of_the_task_and_no_other(
+        self, backend: StopBackend, other: StopBackend
+    ) -> None:
+        mine, theirs = new_record(), new_record()
+        for record in (mine, theirs):
+            backend.announce(record)
+        with (
+            listening(backend, [mine]) as my_bell,
+            listening(other, [theirs]) as their_bell,
+        ):
+            other.stop(mine.task_id, ALICE)
+            assert my_bell.get(timeout=5) == mine.task_id
+            backend.stop(theirs.task_id, ALICE)
+            assert their_bell.get(timeout=5) == theirs.task_id
+        assert mine.task_id not in drain(their_bell)
+        assert theirs.task_id not in drain(my_bell)
+
+    # end
+
+    def test_the_first_end_counts(self, backend: StopBackend) -> None:
+        record = new_record()
+        backend.announce(record)
+        backend.end(record, EndReason.FINISHED)
+        backend.end(record, EndReason.STOPPED)
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.ENDED
+
+    def test_the_end_of_an_unknown_task_changes_nothing(
+        self, backend: StopBackend
+    ) -> None:
+        record = new_record()
+        backend.end(record, EndReason.FINISHED)
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.MISSING
+        assert backend.announce(record) is True
+
+    def test_a_task_cannot_be_ended_by_another_worker(
+        self, backend: StopBackend
+    ) -> None:
+        record = new_record()
+        backend.announce(record)
+        thief = TaskRecord(record.task_id, ALICE, new_worker())
+        backend.end(thief, EndReason.FINISHED)
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+
+    def test_an_ended_task_is_forgotten_after_the_retention(
+        self, hasty: StopBackend
+    ) -> None:
+        record = new_record()
+        hasty.announce(record)
+        hasty.end(record, EndReason.FINISHED)
+        assert hasty.stop(record.task_id, ALICE) is StopOutcome.ENDED
+        wait_until(lambda: hasty.stop(record.task_id, ALICE) is StopOutcome.MISSING)
+        assert hasty.announce(record) is True
+
+    # stops
+
+    def test_reading_the_stops_changes_nothing(self, backend: StopBackend) -> None:
+        worker_id = new_worker()
+        asked, left = (new_record(worker_id=worker_id) for _ in range(2))
+        for record in (asked, left):
+            backend.announce(record)
+        backend.stop(asked.task_id, ALICE)
+        ids = [asked.task_id, left.task_id, uuid.uuid4().hex]
+        for _ in range(3):
+            assert backend.stops(worker_id, ids) == {asked.task_id}
+
+    def test_the_stops_of_a_worker_are_its_own_that_are_not_over(
+        self, backend: StopBackend
+    ) -> None:
+        mine, theirs = new_record(), new_record()
+        for record in (mine, theirs):
+            backend.announce(record)
+            backend.stop(record.task_id, ALICE)
+        ids = [mine.task_id, theirs.task_id]
+        assert backend.stops(mine.worker_id, ids) == {mine.task_id}
+        backend.end(mine, EndReason.STOPPED)
+        assert backend.stops(mine.worker_id, ids) == set()
+
+    def test_the_stops_of_nothing_are_nothing(self, backend: StopBackend) -> None:
+        assert backend.stops(new_worker(), []) == set()
+
+    # listen
+
+    def test_a_stop_from_before_the_listening_is_heard(
+        self, backend: StopBackend
+    ) -> None:
+        record = new_record()
+        backend.announce(record)
+        backend.stop(record.task_id, ALICE)
+        with listening(backend, [record]) as bell:
+            assert bell.get(timeout=5) == record.task_id
+
+    def test_the_listening_ends_when_it_is_told_to(self, backend: StopBackend) -> None:
+        closing, heard = threading.Event(), threading.Event()
+        thread = threading.Thread(
+            target=backend.listen,
+            args=(new_worker(), list, lambda _: heard.set(), closing),
+        )
+        thread.start()
+        assert heard.wait(5), "heard was not called when the listening began"
+        closing.set()
+        thread.join(2 * backend.timeout + 1)
+        assert not thread.is_alive()
+
+    # check and close
+
+    def test_a_store_in_order_passes_the_check(self, backend: StopBackend) -> None:
+        backend.check()
+
+    def test_a_closed_backend_connects_again(self, backend: StopBackend) -> None:
+        record = new_record()
+        backend.announce(record)
+        backend.close()
+        assert backend.stop(record.task_id, ALICE) is not StopOutcome.ENDED
+
+    # all of it at once
+
+    def test_a_hundred_threads_agree_on_every_task(self, backend: StopBackend) -> None:
+        records = [new_record() for _ in range(20)]
+        for record in records:
+            backend.announce(record)
+        outcomes: list[list[StopOutcome]] = [[] for _ in range(100)]
+        start = threading.Barrier(100)
+
+        def stop_or_end(number: int) -> None:
+            start.wait()
+            for record in records:
+                if number % 10 == 0:
+                    backend.end(record, EndReason.STOPPED)
+                elif number % 10 == 5:
+                    backend.end(record, EndReason.FAILED)
+                else:
+                    outcomes[number].append(backend.stop(record.task_id, ALICE))
+
+        threads = [
+            threading.Thread(target=stop_or_end, args=(number,))
+            for number in range(100)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for index, record in enumerate(records):
+            final = backend.stop(record.task_id, ALICE)
+            assert final in (StopOutcome.STOPPED, StopOutcome.ENDED)
+            seen = {found[index] for found in outcomes if found}
+            assert seen <= {StopOutcome.STOPPING, final}
+            assert backend.stops(record.worker_id, [record.task_id]) == set()
+
+    def test_any_sequence_of_calls_agrees_with_a_plain_model(
+        self, backend: StopBackend
+    ) -> None:
+        run_state_machine_as_test(
+            _against_a_model(backend),
+            settings=settings(
+                max_examples=50,
+                stateful_step_count=30,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+def new_worker() -> str:
+    """Give the id of a new worker."""
+    return uuid.uuid4().hex
+
+
+def new_record(
+    *, task_id: str | None = None, owner: Owner = ALICE, worker_id: str | None = None
+) -> TaskRecord:
+    """Give the record of a new task of a new worker."""
+    return TaskRecord(task_id or uuid.uuid4().hex, owner, worker_id or new_worker())
+
+
+@contextmanager
+def listening(
+    backend: StopBackend, records: Collection[TaskRecord]
+) -> Iterator[SimpleQueue[str]]:
+    """Hear the doorbell of the worker of some records, in a thread."""
+    bell: SimpleQueue[str] = SimpleQueue()
+    ready, closing = threading.Event(), threading.Event()
+
+    def heard(task_ids: Collection[str]) -> None:
+        for task_id in task_ids:
+            bell.put(task_id)
+        ready.set()
+
+    worker_id = next(record.worker_id for record in records)
+    task_ids = [record.task_id for record in records]
+    thread = threading.Thread(
+        target=backend.listen, args=(worker_id, lambda: task_ids, heard, closing)
+    )
+    thread.start()
+    try:
+        assert ready.wait(5), "heard was not called when the listening began"
+        yield bell
+    finally:
+        closing.set()
+        thread.join()
+
+
+def drain(bell: "SimpleQueue[str]") -> list[str]:
+    """Take what a bell has rung by now."""
+    return [bell.get() for _ in range(bell.qsize())]
+
+
+class _Model:
+    """A store as plain as can be: one dictionary, no time, no threads."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, tuple[TaskRecord, str]] = {}
+
+    def announce(self, record: TaskRecord) -> bool:
+        if record.task_id in self.tasks:
+            return False
+        self.tasks[record.task_id] = (record, "running")
+        return True
+
+    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+        record, state = self.tasks.get(task_id, (None, ""))
+        if record is None or record.owner != owner:
+            return StopOutcome.MISSING
+        if state == "running":
+            self.tasks[task_id] = (record, "stopping")
+        if state in ("running", "stopping"):
+            return StopOutcome.STOPPING
+        return StopOutcome.STOPPED if state == "stopped" else StopOutcome.ENDED
+
+    def end(self, record: TaskRecord, reason: EndReason) -> None:
+        known, state = self.tasks.get(record.task_id, (None, ""))
+        is_over = state not in ("running", "stopping")
+        if known and known.worker_id == record.worker_id and not is_over:
+            self.tasks[record.task_id] = (known, reason.value)
+
+    def stops(self, worker_id: str) -> set[str]:
+        return {
+            record.task_id
+            for record, state in self.tasks.values()
+            if state == "stopping" and record.worker_id == worker_id
+        }
+
+
+def _against_a_model(backend: StopBackend) -> type[RuleBasedStateMachine]:
+    workers = [new_worker() for _ in range(2)]
+    records = strategies.builds(
+        TaskRecord,
+        strategies.sampled_from(["one", "two", "three"]),
+        strategies.sampled_from([ALICE, BOB]),
+        strategies.sampled_from(workers),
+    )
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = _Model()
+            self.run = uuid.uuid4().hex
+
+        def of_this_run(self, record: TaskRecord) -> TaskRecord:
+            return replace(record, task_id=f"{self.run}-{record.task_id}")
+
+        @rule(record=records)
+        def announce(self, record: TaskRecord) -> None:
+            record = self.of_this_run(record)
+            assert backend.announce(record) == self.model.announce(record)
+
+        @rule(record=records)
+        def renew(self, record: TaskRecord) -> None:
+            record = self.of_this_run(record)
+            backend.renew([record])
+            self.model.announce(record)
+
+        @rule(record=records)
+        def stop(self, record: TaskRecord) -> None:
+            record = self.of_this_run(record)
+            found = backend.stop(record.task_id, record.owner)
+            assert found is self.model.stop(record.task_id, record.owner)
+
+        @rule(record=records, reason=strategies.sampled_from(EndReason))
+        def end(self, record: TaskRecord, reason: EndReason) -> None:
+            record = self.of_this_run(record)
+            backend.end(record, reason)
+            self.model.end(record, reason)
+
+        @rule(worker_id=strategies.sampled_from(workers))
+        def stops(self, worker_id: str) -> None:
+            found = backend.stops(worker_id, list(self.model.tasks))
+            assert found == self.model.stops(worker_id)
+
+    return Machine

@@ -1,0 +1,73 @@
+"""Hanging up on a model provider, even while it is silent."""
+
+import logging
+import socket
+from collections.abc import Iterator, Mapping
+
+logger = logging.getLogger(__name__)
+
+# Where openai's and anthropic's streams and requests' responses keep the response of
+# the HTTP library below them; openai's stream helpers have no public name for it.
+_WRAPPERS = ("response", "http_response", "raw", "_response")
+
+
+def hang_up(response: object) -> bool:
+    """Shut down the connection that a response is being read from.
+
+    The provider sees the connection close, and a thread that is blocked in a read
+    wakes with its library's connection error. May be called from any thread; returns
+    at once. Closing a response does neither of this while it is being read.
+
+    An HTTP/2 connection is left alone, since other responses share it.
+
+    :param response: a streaming response of httpx, requests or urllib3, a stream of
+        openai or anthropic, a socket, or anything with a ``shutdown()``.
+    :returns: whether there was an open connection to shut down.
+    """
+    for layer in _layers(response):
+        extensions = getattr(layer, "extensions", None)
+        if isinstance(extensions, Mapping) and "network_stream" in extensions:
+            return _hang_up_httpx(layer, extensions)
+        if isinstance(layer, socket.socket):
+            return _shut_down(layer)
+        shutdown = getattr(layer, "shutdown", None)
+        if callable(shutdown):
+            try:
+                shutdown()
+            except (OSError, RuntimeError, ValueError):  # closed, or in the pool again
+                return False
+            return True
+    return False
+
+
+def _layers(response: object) -> Iterator[object]:
+    seen: list[object] = []
+    while response is not None and not any(response is layer for layer in seen):
+        yield response
+        seen.append(response)
+        inner = (getattr(response, name, None) for name in _WRAPPERS)
+        response = next((layer for layer in inner if layer is not None), None)
+
+
+def _hang_up_httpx(response: object, extensions: Mapping[str, object]) -> bool:
+    if getattr(response, "is_closed", False):
+        return False  # its connection may be serving another request by now
+    if "stream_id" in extensions:
+        logger.warning(
+            "Cannot hang up on one response of a shared HTTP/2 connection; use an"
+            " HTTP/1.1 client for the model provider."
+        )
+        return False
+    get_extra_info = getattr(extensions["network_stream"], "get_extra_info", None)
+    sock = get_extra_info("socket") if get_extra_info else None
+    return isinstance(sock, socket.socket) and _shut_down(sock)
+
+
+def _shut_down(sock: socket.socket) -> bool:
+    try:
+        # Not SSLSocket.shutdown: it drops the TLS layer under the reader, which could
+        # then read ciphertext as if it were the answer.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,41 @@
+from typing import Any
+
+from flask_chatstop import EndReason, MemoryBackend, StopOutcome
+from flask_chatstop.testing import ALICE, BackendContract, new_record, wait_until
+
+
+class TestMemoryBackend(BackendContract):
+    is_shared = False
+
+    def open_backend(self, **options: Any) -> MemoryBackend:
+        return MemoryBackend(**options)
+
+
+def size_of(backend: MemoryBackend) -> int:
+    return len(backend._running) + len(backend._ended)
+
+
+def test_its_first_line_says_that_it_serves_one_process() -> None:
+    assert "one process" in (MemoryBackend.__doc__ or "").splitlines()[0]
+
+
+def test_stops_of_unknown_ids_take_no_memory() -> None:
+    backend = MemoryBackend()
+    for number in range(10_000):
+        assert backend.stop(f"unknown-{number}", ALICE) is StopOutcome.MISSING
+    assert size_of(backend) == 0
+
+
+def test_ended_and_abandoned_tasks_are_forgotten() -> None:
+    backend = MemoryBackend(lease=0.2, retention=0.2)
+    for number in range(1_000):
+        record = new_record()
+        backend.announce(record)
+        if number % 2:
+            backend.end(record, EndReason.FINISHED)
+
+    def has_forgotten() -> bool:
+        backend.stop("any call", ALICE)
+        return size_of(backend) == 0
+
+    wait_until(has_forgotten)
