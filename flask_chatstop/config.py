@@ -74,12 +74,15 @@ def _backend(app: Flask) -> StopBackend:
             f"CHATSTOP_BACKEND is a {type(backend).__name__}; set it to a URL like"
             " memory:// or to an instance of StopBackend."
         )
-    return backend_from_url(
-        backend,
-        lease=_seconds(app, "CHATSTOP_LEASE"),
-        retention=_seconds(app, "CHATSTOP_RETENTION"),
-        timeout=_seconds(app, "CHATSTOP_OPERATION_TIMEOUT"),
-    )
+    times = {
+        "lease": _seconds(app, "CHATSTOP_LEASE"),
+        "retention": _seconds(app, "CHATSTOP_RETENTION"),
+        "timeout": _seconds(app, "CHATSTOP_OPERATION_TIMEOUT"),
+    }
+    try:
+        return backend_from_url(backend, **times)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"CHATSTOP_BACKEND: {error}") from error
 
 
 def _seconds(app: Flask, name: str) -> float:

@@ -107,7 +107,7 @@ class _Answer:
     def describe(self, end: GenerationEnd) -> GenerationEnd:
         return dataclasses.replace(
             end,
-            text="".join(self._text),
+            text=_whole("".join(self._text)),
             message_id=self._message_id,
             conversation_id=self._conversation_id,
         )
@@ -198,6 +198,11 @@ class _EventStream(Iterator[bytes]):
 def _exhaust(frames: Iterator[bytes]) -> None:
     for _ in frames:
         pass
+
+
+def _whole(text: str) -> str:
+    """Join surrogates that came in two pieces; no store would take half of one."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _frame(event: object, dumps: Callable[..., str] = json.dumps) -> bytes:

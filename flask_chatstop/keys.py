@@ -38,20 +38,23 @@ class ApiKeys:
     """
 
     def __init__(self, keys: object) -> None:
-        if isinstance(keys, Mapping):
-            pairs = list(keys.items())
-        elif isinstance(keys, (list, tuple, set, frozenset)):
-            pairs = [(key, None) for key in keys]
-        else:
+        if not isinstance(keys, (Mapping, list, tuple, set, frozenset)):
             raise ConfigurationError(
                 f"CHATSTOP_API_KEYS is a {type(keys).__name__}; make it a mapping of"
                 ' key to app name, like {"key": "app"}, or a list, like ["key"].'
             )
-        if not pairs:
+        if not keys:
             raise ConfigurationError("CHATSTOP_API_KEYS is empty; put a key into it.")
-        self._apps = [
-            _entry(key, app, position) for position, (key, app) in enumerate(pairs, 1)
-        ]
+        self._apps: list[tuple[bytes, str]] = []
+        for position, key in enumerate(keys, 1):
+            where = f"Key {position} of CHATSTOP_API_KEYS"
+            digest = _digest(key, where)
+            app = keys[key] if isinstance(keys, Mapping) else f"key-{digest.hex()[:12]}"
+            if not isinstance(app, str) or not 0 < len(app) <= 255:
+                raise ConfigurationError(
+                    f"{where} has no app name; map it to 1 to 255 characters."
+                )
+            self._apps.append((digest, app))
 
     def app_of(self, key: object) -> str | None:
         """Find the app behind a key in constant time over all keys."""
@@ -65,8 +68,7 @@ class ApiKeys:
         return found
 
 
-def _entry(key: object, app: object, position: int) -> tuple[bytes, str]:
-    where = f"Key {position} of CHATSTOP_API_KEYS"
+def _digest(key: object, where: str) -> bytes:
     if not isinstance(key, str) or not key:
         raise ConfigurationError(f"{where} is no text; make it a non-empty string.")
     if key.startswith("sha256:"):
@@ -75,21 +77,13 @@ def _entry(key: object, app: object, position: int) -> tuple[bytes, str]:
             raise ConfigurationError(
                 f"{where} is no digest; write sha256: and 64 hexadecimal digits."
             )
-        digest = bytes.fromhex(match[1])
-    elif _TOKEN.fullmatch(key) is None:
+        return bytes.fromhex(match[1])
+    if _TOKEN.fullmatch(key) is None:
         raise ConfigurationError(
             f"{where} could never arrive in a header; use letters, digits and -._~"
             " without spaces, and = only at its end."
         )
-    else:
-        digest = hashlib.sha256(key.encode()).digest()
-    if app is None:
-        app = f"key-{digest.hex()[:12]}"
-    if not isinstance(app, str) or not 0 < len(app) <= 255:
-        raise ConfigurationError(
-            f"{where} has no app name; map it to a string of 1 to 255 characters."
-        )
-    return digest, app
+    return hashlib.sha256(key.encode()).digest()
 
 
 def bearer_auth(

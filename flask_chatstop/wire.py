@@ -57,18 +57,27 @@ def read_body() -> dict[str, object]:
         raise WireError(
             415, "unsupported_media_type", "The Content-Type must be application/json."
         )
-    request.max_content_length = MAX_BODY
     try:
-        body = _decoder.decode(request.get_data().decode("utf-8"))
-    except RequestEntityTooLarge:
-        raise WireError(
-            413, "request_entity_too_large", f"The body exceeds {MAX_BODY} bytes."
-        ) from None
+        body = _decoder.decode(_read_limited().decode("utf-8"))
     except (ValueError, RecursionError):
         raise WireError(400, "bad_request", "The body is not valid JSON.") from None
     if not isinstance(body, dict):
         raise WireError(400, "invalid_param", "The body must be a JSON object.")
     return body
+
+
+def _read_limited() -> bytes:
+    # One more byte than allowed, since Werkzeug cuts a chunked body at the limit.
+    request.max_content_length = MAX_BODY + 1
+    try:
+        data = request.get_data()
+    except RequestEntityTooLarge:
+        data = None
+    if data is None or len(data) > MAX_BODY:
+        raise WireError(
+            413, "request_entity_too_large", f"The body exceeds {MAX_BODY} bytes."
+        )
+    return data
 
 
 def error_response(status: int, code: str, message: str) -> Response:

@@ -1,0 +1,13 @@
+"""Fixtures that several test files use."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.provider import Provider, provider
+
+
+@pytest.fixture
+def silent() -> Iterator[Provider]:
+    with provider() as server:
+        yield server

@@ -1,0 +1,146 @@
+"""A model provider on loopback: says three tokens, goes silent, notices a hang-up."""
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TOKENS = ["One ", "two ", "three "]
+
+
+class Call:
+    """One request to the provider, and what became of its connection."""
+
+    def __init__(self) -> None:
+        self.silent = threading.Event()
+        self.closed = threading.Event()
+
+
+class Provider:
+    """An HTTP/1.1 server for the streaming APIs of OpenAI and Anthropic.
+
+    With ``then="silence"`` it says nothing after the tokens until the client hangs
+    up, with ``"end"`` it ends the answer, with ``"crash"`` it cuts the connection.
+    """
+
+    def __init__(
+        self, then: str = "silence", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.then = then
+        self.calls: list[Call] = []
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://localhost:{self._listener.getsockname()[1]}/v1"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(
+                target=self._serve, args=(connection,), daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        call = Call()
+        with connection:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as reader:
+                path = _read_request(reader)
+                self.calls.append(call)
+                try:
+                    self._answer(connection, path, call)
+                except OSError:
+                    pass
+                finally:
+                    call.closed.set()
+
+    def _answer(self, connection: socket.socket, path: str, call: Call) -> None:
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        events = _anthropic() if path.endswith("/messages") else _openai()
+        for event in events:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+        if self.then == "end":
+            done = b"data: [DONE]\n\n"
+            connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done))
+        if self.then != "crash":
+            call.silent.set()
+            # Blocks until the client closes its end: nothing else is ever sent.
+            connection.recv(1)
+
+
+def _read_request(reader: "socket.SocketIO | object") -> str:
+    readline, read = reader.readline, reader.read  # type: ignore[attr-defined]
+    path = str(readline().split()[1], "ascii")
+    length = 0
+    while (line := readline().strip()) != b"":
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    read(length)
+    return path
+
+
+def _sse(payload: dict[str, object], event: str | None = None) -> bytes:
+    head = f"event: {event}\n" if event else ""
+    return f"{head}data: {json.dumps(payload)}\n\n".encode()
+
+
+def _openai() -> Iterator[bytes]:
+    for token in TOKENS:
+        yield _sse(
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": "loopback",
+                "choices": [
+                    {"index": 0, "delta": {"content": token}, "finish_reason": None}
+                ],
+            }
+        )
+
+
+def _anthropic() -> Iterator[bytes]:
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "loopback",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
+    yield _sse({"type": "message_start", "message": message}, "message_start")
+    block = {"type": "text", "text": ""}
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    yield _sse(start, "content_block_start")
+    for token in TOKENS:
+        delta = {"type": "text_delta", "text": token}
+        event = {"type": "content_block_delta", "index": 0, "delta": delta}
+        yield _sse(event, "content_block_delta")
+
+
+@contextmanager
+def provider(
+    then: str = "silence", tls: ssl.SSLContext | None = None
+) -> Iterator[Provider]:
+    """Run a provider for the length of a with block."""
+    server = Provider(then, tls)
+    try:
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,293 @@
+"""Reading a source in a helper thread: stops, errors, readers that leave."""
+
+import contextvars
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from flask import current_app, request
+
+from flask_chatstop import ChunkStream, EndReason, GenerationTask
+from flask_chatstop.streaming import QUEUE_SIZE
+from flask_chatstop.testing import wait_until
+from tests.chat import Chat, Source
+from tests.provider import Provider, provider
+
+
+@pytest.fixture
+def task() -> GenerationTask:
+    return new_task(Chat())
+
+
+def new_task(chat: Chat) -> GenerationTask:
+    with chat.app.test_request_context(headers={"Authorization": "Bearer demo-key"}):
+        start: Callable[[], GenerationTask] = chat.chatstop.login_required(
+            lambda: chat.chatstop.start(user="alice")
+        )
+        return start()
+
+
+def test_the_chunks_of_a_source_come_in_order_and_unchanged(
+    task: GenerationTask,
+) -> None:
+    chunks = [object() for _ in range(1_000)]
+    assert list(task.stream(chunks)) == chunks
+    assert task.end_reason is EndReason.FINISHED
+
+
+def test_a_stop_ends_the_stream_of_a_silent_source(task: GenerationTask) -> None:
+    source = Source("one")
+    stream = task.stream(source())
+    assert next(stream) == "one"
+    threading.Thread(target=lambda: source.is_silent.wait() and task.stop()).start()
+    assert list(stream) == []
+    assert task.end_reason is EndReason.STOPPED
+    assert not source.go_on.is_set()
+    source.go_on.set()
+
+
+def test_a_stop_drops_what_the_reader_has_not_taken(task: GenerationTask) -> None:
+    source = Source(*range(10))
+    stream = task.stream(source())
+    assert next(stream) == 0
+    assert source.is_silent.wait(5)
+    task.stop()
+    assert list(stream) == []
+    source.go_on.set()
+
+
+def test_a_stop_before_the_first_chunk_leaves_the_source_unread(
+    task: GenerationTask,
+) -> None:
+    task.stop()
+    read = []
+    assert list(task.stream(read.append(chunk) for chunk in "abc")) == []
+    assert read == []
+    assert task.end_reason is EndReason.STOPPED
+
+
+def test_a_stop_hangs_up_on_the_upstream_and_its_error_is_no_failure(
+    task: GenerationTask, silent: Provider
+) -> None:
+    with (
+        httpx.Client(timeout=None) as client,
+        client.stream("POST", f"{silent.url}/chat/completions") as reply,
+    ):
+        stream = task.stream(reply.iter_raw(), upstream=reply)
+        next(stream)
+        call = silent.calls[0]
+        assert call.silent.wait(5)
+        task.stop()
+        assert call.closed.wait(2)
+        assert list(stream) == []
+    assert task.end_reason is EndReason.STOPPED
+
+
+def test_a_source_that_is_a_response_is_its_own_upstream(
+    task: GenerationTask, silent: Provider
+) -> None:
+    import openai
+
+    with openai.OpenAI(base_url=silent.url, api_key="x") as client:
+        reply = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "x"}], stream=True
+        )
+        stream = task.stream(reply)
+        next(stream)
+        assert silent.calls[0].silent.wait(5)
+        task.stop()
+        assert silent.calls[0].closed.wait(2)
+        assert list(stream) == []
+
+
+def test_an_upstream_may_be_looked_up_when_it_is_hung_up_on(
+    task: GenerationTask, silent: Provider
+) -> None:
+    replies: list[httpx.Response] = []
+
+    def source() -> Iterator[bytes]:
+        with (
+            httpx.Client(timeout=None) as client,
+            client.stream("POST", f"{silent.url}/chat/completions") as reply,
+        ):
+            replies.append(reply)
+            yield from reply.iter_raw()
+
+    stream = task.stream(source(), upstream=lambda: replies[-1])
+    next(stream)
+    assert silent.calls[0].silent.wait(5)
+    task.stop()
+    assert silent.calls[0].closed.wait(2)
+    assert list(stream) == []
+
+
+def test_an_error_of_the_source_is_raised_to_the_reader(task: GenerationTask) -> None:
+    def source() -> Iterator[str]:
+        yield "one"
+        raise LookupError("no more")
+
+    stream = task.stream(source())
+    assert next(stream) == "one"
+    with pytest.raises(LookupError, match="no more"):
+        next(stream)
+    assert task.end_reason is EndReason.FAILED
+    assert list(stream) == []
+
+
+def test_a_provider_that_cuts_the_connection_is_a_failure(task: GenerationTask) -> None:
+    with (
+        provider(then="crash") as server,
+        httpx.Client() as client,
+        client.stream("POST", f"{server.url}/chat/completions") as reply,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        list(task.stream(reply.iter_raw(), upstream=reply))
+    assert task.end_reason is EndReason.FAILED
+
+
+def test_a_reader_that_leaves_has_the_source_closed_in_its_own_thread(
+    task: GenerationTask,
+) -> None:
+    source = Source("one")
+    stream = task.stream(source())
+    next(stream)
+    assert source.is_silent.wait(5)
+    stream.close()
+    assert task.end_reason is EndReason.DISCONNECTED
+    source.go_on.set()
+    assert source.closed.wait(5)
+    assert source.closed_in == "chatstop_read"
+
+
+def test_a_reader_that_leaves_hangs_up_on_the_upstream(
+    task: GenerationTask, silent: Provider
+) -> None:
+    with (
+        httpx.Client(timeout=None) as client,
+        client.stream("POST", f"{silent.url}/chat/completions") as reply,
+    ):
+        stream = task.stream(reply.iter_raw(), upstream=reply)
+        next(stream)
+        assert silent.calls[0].silent.wait(5)
+        stream.close()
+        assert silent.calls[0].closed.wait(2)
+
+
+def test_a_stream_that_is_closed_before_it_began_hangs_up_too(
+    task: GenerationTask, silent: Provider
+) -> None:
+    with (
+        httpx.Client(timeout=None) as client,
+        client.stream("POST", f"{silent.url}/chat/completions") as reply,
+    ):
+        assert silent.calls[0].silent.wait(5)
+        task.stream(reply.iter_raw(), upstream=reply).close()
+        assert silent.calls[0].closed.wait(2)
+    assert task.end_reason is EndReason.DISCONNECTED
+
+
+def test_a_slow_reader_slows_the_source(task: GenerationTask) -> None:
+    read: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(10 * QUEUE_SIZE):
+            read.append(number)
+            yield number
+
+    stream = task.stream(source())
+    next(stream)
+    wait_until(lambda: len(read) >= QUEUE_SIZE)
+    threading.Event().wait(0.1)  # time in which it must not read any further
+    assert len(read) <= QUEUE_SIZE + 2
+    assert list(stream) == list(range(1, 10 * QUEUE_SIZE))
+
+
+def test_a_source_that_waits_for_a_slow_reader_can_be_stopped(
+    task: GenerationTask,
+) -> None:
+    source = Source(*range(10 * QUEUE_SIZE))
+    stream = task.stream(source())
+    next(stream)
+    task.stop()
+    assert source.closed.wait(5)
+    assert list(stream) == []
+
+
+def test_silence_yields_none_every_heartbeat(task: GenerationTask) -> None:
+    source = Source("one")
+    stream: ChunkStream[str | None] = task.stream(source(), heartbeat=0.01)
+    assert [next(stream) for _ in range(3)] == ["one", None, None]
+    source.go_on.set()
+    assert [chunk for chunk in stream if chunk is not None] == ["last"]
+
+
+def test_the_source_sees_the_context_variables_of_its_caller(
+    task: GenerationTask,
+) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    variable.set("mine")
+    stream = task.stream(variable.get() for _ in "x")
+    variable.set("another's")
+    assert list(stream) == ["mine"]
+
+
+def test_the_source_sees_the_request_and_the_app() -> None:
+    chat = Chat(lambda _: (f"{current_app.name} {request.path}" for _ in "x"))
+    assert chat.ask().rest()[0]["answer"] == "chat /v1/chat-messages"
+
+
+def test_a_task_has_one_stream(task: GenerationTask) -> None:
+    task.stream("a")
+    with pytest.raises(RuntimeError, match="start another task"):
+        task.stream("b")
+
+
+def test_a_stream_that_nobody_holds_ends_as_failed() -> None:
+    chat = Chat()
+    task = new_task(chat)
+    ends: list[str] = []
+    task.on_end(lambda end: ends.append(end.reason))
+    source = Source("one")
+    stream = task.stream(source())
+    next(stream)
+    gone = weakref.ref(stream)
+    del task, stream
+    gc.collect()
+    assert gone() is None
+    wait_until(lambda: ends == ["failed"])
+    source.go_on.set()
+    assert source.closed.wait(5)
+
+
+def test_a_stop_and_a_natural_end_in_the_same_instant_agree() -> None:
+    chat = Chat()
+    for _ in range(300):
+        task = new_task(chat)
+        ends: list[EndReason] = []
+        task.on_end(lambda end, ends=ends: ends.append(end.reason))
+        stream = task.stream(iter("abc"))
+        barrier = threading.Barrier(2)
+
+        def stop(
+            task: GenerationTask = task, barrier: threading.Barrier = barrier
+        ) -> None:
+            barrier.wait()
+            task.stop()
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        barrier.wait()
+        list(stream)
+        thread.join()
+        assert ends == [task.end_reason]
+        assert task.end_reason in (EndReason.FINISHED, EndReason.STOPPED)
+        assert task.stopped == (task.end_reason is EndReason.STOPPED)
+
+
+def test_no_thread_is_left_when_a_stream_is_over(task: GenerationTask) -> None:
+    before = set(threading.enumerate())
+    list(task.stream(iter("abc")))
+    wait_until(lambda: not [t for t in threading.enumerate() if t not in before])
