@@ -1,6 +1,5 @@
 """The blueprint: its stop route and the start of tasks."""
 
-import logging
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from flask_chatstop.backends import MemoryBackend, Owner, StopOutcome, TaskRecord
+from flask_chatstop.backends import Owner, StopOutcome, TaskRecord
 from flask_chatstop.config import AppState
 from flask_chatstop.errors import (
     BackendError,
@@ -34,8 +33,6 @@ from flask_chatstop.wire import (
     read_body,
     wire_error_response,
 )
-
-logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,6 +153,7 @@ class ChatStop(Blueprint):
             task_id = str(uuid.uuid4())
         elif not is_id(task_id) or "/" in task_id:
             raise InvalidParam("task_id must be 1 to 255 characters without a slash.")
+        state.warn_of_processes()
         record = TaskRecord(task_id, self._owner(user), state.worker.id)
         task = GenerationTask(record, _current_app(), state.worker)
         task.begin()
@@ -175,19 +173,6 @@ class ChatStop(Blueprint):
             raise ConfigurationError(
                 f"ChatStop {self.name!r} is not registered on this app; call"
                 " app.register_blueprint() with it."
-            )
-        if (
-            request
-            and request.environ.get("wsgi.multiprocess")
-            and isinstance(state.worker.backend, MemoryBackend)
-            and not state.told_of_processes
-        ):
-            state.told_of_processes = True
-            logger.error(
-                "This server runs several processes, and a stop that reaches another"
-                " than the task's will not find it: the memory backend serves one"
-                " process. Set CHATSTOP_BACKEND to a store that they share, or run"
-                " one process with many threads."
             )
         return state
 
@@ -229,13 +214,10 @@ class ChatStop(Blueprint):
             outcome = StopOutcome.MISSING
         else:
             outcome = state.worker.stop(task_id, owner)
-        send(
-            stop_requested,
-            _current_app(),
-            task_id=task_id,
-            owner=owner,
-            outcome=outcome,
-        )
+        if outcome is StopOutcome.MISSING:
+            state.warn_of_processes()
+        app = _current_app()
+        send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
         return outcome_response(outcome, state.missing_ok)
 
 

@@ -1,14 +1,17 @@
 """What the blueprint reads from an app's configuration, once, when registered."""
 
+import logging
 from dataclasses import dataclass
 
-from flask import Flask
+from flask import Flask, has_request_context, request
 
-from flask_chatstop.backends import StopBackend, backend_from_url
+from flask_chatstop.backends import MemoryBackend, StopBackend, backend_from_url
 from flask_chatstop.backends.base import seconds
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = {
     "CHATSTOP_LEASE": 60.0,
@@ -40,6 +43,22 @@ class AppState:
         if not isinstance(state, cls):
             state = app.extensions["chatstop"] = cls._from_config(app)
         return state
+
+    def warn_of_processes(self) -> None:
+        """Log an error, once, if stops may reach a process that knows no task."""
+        if (
+            not self.told_of_processes
+            and isinstance(self.worker.backend, MemoryBackend)
+            and has_request_context()
+            and request.environ.get("wsgi.multiprocess")
+        ):
+            self.told_of_processes = True
+            logger.error(
+                "This server runs several processes, and a stop that reaches another"
+                " than the task's will not find it: the memory backend serves one"
+                " process. Set CHATSTOP_BACKEND to a store that they share, or run"
+                " one process with many threads."
+            )
 
     @classmethod
     def _from_config(cls, app: Flask) -> "AppState":

@@ -83,10 +83,12 @@ class Pump(Generic[T]):
         if not started:
             self._close_source()
 
+    def _upstream_now(self) -> object:
+        return self._upstream() if callable(self._upstream) else self._upstream
+
     def _hang_up(self) -> None:
         try:
-            upstream = self._upstream() if callable(self._upstream) else self._upstream
-            hang_up(upstream)
+            hang_up(self._upstream_now())
         except Exception:  # the upstream is the app's object, and the end goes on
             logger.exception("Could not hang up on the upstream.")
 
@@ -106,20 +108,21 @@ class Pump(Generic[T]):
                         has_space.wait()
         except BaseException as caught:
             error = caught
-        self._exhausted = True
-        if self._closed and error is not None:
-            logger.debug("The source ended after it was hung up on.", exc_info=error)
+        self._exhausted = not self._closed
         items.put(_End(error))
+        if not self._exhausted:
+            # The upstream may not have been there when the stream was closed.
+            self._hang_up()
         self._close_source()
 
     def _close_source(self) -> None:
-        for source in (self._chunks, self._upstream):
-            close = getattr(source, "close", None)
-            if callable(close):
-                try:
+        for get in (lambda: self._chunks, self._upstream_now):
+            try:
+                close = getattr(get(), "close", None)
+                if callable(close):
                     close()
-                except Exception:  # it is over, whatever the app's object makes of it
-                    logger.debug("Closing the source failed.", exc_info=True)
+            except Exception as error:  # it is over, whatever the source makes of it
+                logger.debug("Closing the source raised %r.", error)
 
 
 class ChunkStream(Iterator[T]):

@@ -125,7 +125,7 @@ def outcome_response(outcome: StopOutcome, missing_ok: bool) -> Response:
         )
     else:
         response = current_app.response_class(
-            '{"result":"success"}', mimetype="application/json"
+            b'{"result":"success"}', mimetype="application/json"
         )
     response.headers["Chatstop-Outcome"] = outcome.value
     return response

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 TOKENS = ["One ", "two ", "three "]
 
@@ -81,15 +82,14 @@ class Provider:
             connection.recv(1)
 
 
-def _read_request(reader: "socket.SocketIO | object") -> str:
-    readline, read = reader.readline, reader.read  # type: ignore[attr-defined]
-    path = str(readline().split()[1], "ascii")
+def _read_request(reader: BinaryIO) -> str:
+    path = str(reader.readline().split()[1], "ascii")
     length = 0
-    while (line := readline().strip()) != b"":
+    while line := reader.readline().strip():
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
-    read(length)
+    reader.read(length)
     return path
 
 
@@ -114,7 +114,7 @@ def _openai() -> Iterator[bytes]:
 
 
 def _anthropic() -> Iterator[bytes]:
-    message = {
+    message: dict[str, object] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",

@@ -32,7 +32,7 @@ def chat() -> Chat:
 def error(response: TestResponse) -> tuple[int, str]:
     """Check that a response is an error of the contract."""
     assert response.mimetype == "application/json"
-    body = response.json
+    body = response.get_json()
     assert set(body) == {"code", "message", "status"}
     assert body["status"] == response.status_code
     assert isinstance(body["message"], str) and body["message"]

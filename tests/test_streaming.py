@@ -5,12 +5,13 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import httpx
 import pytest
 from flask import current_app, request
 
-from flask_chatstop import ChunkStream, EndReason, GenerationTask
+from flask_chatstop import ChunkStream, EndReason, GenerationEnd, GenerationTask
 from flask_chatstop.streaming import QUEUE_SIZE
 from flask_chatstop.testing import wait_until
 from tests.chat import Chat, Source
@@ -63,9 +64,9 @@ def test_a_stop_before_the_first_chunk_leaves_the_source_unread(
     task: GenerationTask,
 ) -> None:
     task.stop()
-    read = []
-    assert list(task.stream(read.append(chunk) for chunk in "abc")) == []
-    assert read == []
+    source = iter("abc")
+    assert list(task.stream(source)) == []
+    assert list(source) == ["a", "b", "c"]
     assert task.end_reason is EndReason.STOPPED
 
 
@@ -263,11 +264,14 @@ def test_a_stream_that_nobody_holds_ends_as_failed() -> None:
 
 
 def test_a_stop_and_a_natural_end_in_the_same_instant_agree() -> None:
+    def note(ends: list[EndReason], end: GenerationEnd) -> None:
+        ends.append(end.reason)
+
     chat = Chat()
     for _ in range(300):
         task = new_task(chat)
         ends: list[EndReason] = []
-        task.on_end(lambda end, ends=ends: ends.append(end.reason))
+        task.on_end(partial(note, ends))
         stream = task.stream(iter("abc"))
         barrier = threading.Barrier(2)
 

@@ -256,7 +256,9 @@ def test_bad_ids_in_a_view_are_answered_as_json(chat: Chat) -> None:
     def post(path: str) -> tuple[int, str]:
         headers = {"Authorization": "Bearer demo-key"}
         response = chat.client.post(path, headers=headers)
-        return response.status_code, response.json["code"] if response.is_json else ""
+        return response.status_code, response.get_json()[
+            "code"
+        ] if response.is_json else ""
 
     assert post("/start/one?user=alice") == (200, "")
     assert post("/start/one?user=alice") == (409, "task_exists")

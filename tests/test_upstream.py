@@ -5,7 +5,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import anthropic
 import httpx
@@ -126,8 +127,8 @@ class _TrustingAdapter(requests.adapters.HTTPAdapter):
         self._tls = tls
         super().__init__()
 
-    def init_poolmanager(self, *args: int, **options: object) -> None:
-        super().init_poolmanager(*args, ssl_context=self._tls, **options)  # type: ignore[no-untyped-call]
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, **options)
 
 
 @contextmanager
@@ -214,7 +215,7 @@ def silent_or_tls(
 
 @pytest.mark.parametrize("opened", LIBRARIES, ids=lambda f: f.__name__.strip("_"))
 def test_a_silent_provider_sees_the_connection_close(
-    opened: Callable[..., "contextmanager[Opened]"],
+    opened: Callable[..., AbstractContextManager[Opened]],
     silent_or_tls: Provider,
     authority: trustme.CA,
 ) -> None:
@@ -231,7 +232,7 @@ def test_a_silent_provider_sees_the_connection_close(
         finally:
             woken.set()
 
-    with opened(silent_or_tls.url, tls) as (response, chunks):  # type: ignore[attr-defined]
+    with opened(silent_or_tls.url, tls) as (response, chunks):
         thread = threading.Thread(target=read, args=(chunks,))
         thread.start()
         call = silent_or_tls.calls[0]

@@ -1,0 +1,1 @@
+"""What flask_chatstop costs, each figure a ratio measured in one run."""

@@ -1,0 +1,135 @@
+"""A chat that can be stopped: run it, talk to it, stop it.
+
+::
+
+    python example_app.py [--port 5000]
+    gunicorn --threads 100 "example_app:create_app()"
+
+Settings are read from the environment, with ``FLASK_`` before their names, for
+instance ``FLASK_CHATSTOP_API_KEYS='{"my-key": "my-app"}'``.
+
+The model is a built-in one that needs no network, or any OpenAI-compatible server:
+set ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` and ``OPENAI_MODEL``.
+"""
+
+import argparse
+import functools
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import openai
+from flask import Flask, Response, abort, current_app, request
+
+from flask_chatstop import ChatStop, GenerationEnd, chat_response
+
+chatstop = ChatStop()
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Make the app.
+
+    :param config: settings that win over those of the environment.
+    """
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    app.config.update(config or {})
+    if not app.config.get("CHATSTOP_API_KEYS"):
+        app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
+        print("FLASK_CHATSTOP_API_KEYS is not set; the API key is demo-key", flush=True)
+    app.register_blueprint(chatstop, url_prefix="/v1")
+    app.add_url_rule("/v1/chat-messages", view_func=send_message, methods=["POST"])
+    return app
+
+
+@chatstop.login_required
+def send_message() -> Response | dict[str, object]:
+    """Answer a message, as a stream unless ``response_mode`` is ``blocking``."""
+    body = request.get_json()
+    if not isinstance(body, dict) or not isinstance(body.get("query"), str):
+        abort(400, "The body must be a JSON object with a query and a user.")
+    if body.get("response_mode", "streaming") == "blocking":
+        return answer_at_once(body["query"], body.get("conversation_id"))
+    return stream_answer(body["query"], body.get("user"), body.get("conversation_id"))
+
+
+def stream_answer(query: str, user: str | None, conversation_id: object) -> Response:
+    """Stream an answer that its user can stop."""
+    # From here on it can be stopped: before the first token, and while the model
+    # takes its time to answer at all.
+    task = chatstop.start(user=user)
+    reply: openai.Stream[Any] | None = None
+
+    def pieces() -> Iterator[str]:
+        nonlocal reply
+        if "OPENAI_BASE_URL" not in os.environ:
+            yield from built_in_model(query)
+            return
+        reply = ask_model(query, stream=True)
+        for chunk in reply:
+            if chunk.choices:
+                yield chunk.choices[0].delta.content or ""
+
+    return chat_response(
+        task,
+        pieces(),
+        upstream=lambda: reply,
+        on_end=save,
+        conversation_id=conversation_id,
+    )
+
+
+def save(end: GenerationEnd) -> None:
+    """Keep the answer, whole or partial: an app of yours writes it to its database."""
+    current_app.logger.warning("%s %s: %s", end.message_id, end.reason, end.text)
+
+
+def answer_at_once(query: str, conversation_id: object) -> dict[str, object]:
+    """Give the whole answer in one JSON object; such a generation cannot be stopped."""
+    if "OPENAI_BASE_URL" in os.environ:
+        text = ask_model(query, stream=False).choices[0].message.content or ""
+    else:
+        text = "".join(built_in_model(query, pause=0))
+    message_id = str(uuid.uuid4())
+    return {
+        "event": "message",
+        "task_id": str(uuid.uuid4()),
+        "id": message_id,
+        "message_id": message_id,
+        "conversation_id": str(conversation_id or uuid.uuid4()),
+        "mode": "chat",
+        "answer": text,
+        "metadata": {},
+        "created_at": int(time.time()),
+    }
+
+
+def ask_model(query: str, *, stream: bool) -> Any:
+    """Ask the OpenAI-compatible server that the environment names."""
+    return model_client().chat.completions.create(
+        model=os.environ.get("OPENAI_MODEL", "gpt-4o-mini"),
+        messages=[{"role": "user", "content": query}],
+        stream=stream,
+    )
+
+
+@functools.cache
+def model_client() -> openai.OpenAI:
+    """Give the client of this process, with its connection pool."""
+    return openai.OpenAI()
+
+
+def built_in_model(query: str, pause: float = 0.2) -> Iterator[str]:
+    """Count to three hundred, slowly enough to be stopped by hand."""
+    yield f"You said {query!r}. Let me count to three hundred: "
+    for number in range(1, 301):
+        time.sleep(pause)
+        yield f"{number} "
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A chat that can be stopped.")
+    parser.add_argument("--port", type=int, default=5000)
+    create_app().run(port=parser.parse_args().port)
