@@ -1,0 +1,224 @@
+"""The two threads of a worker: the keeper of its tasks, and its doorbell."""
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
+from flask_chatstop.errors import BackendError
+
+logger = logging.getLogger(__name__)
+
+_Ends = deque[tuple[TaskRecord, EndReason]]
+
+
+class Running(Protocol):
+    """What a worker needs to know of a task."""
+
+    @property
+    def record(self) -> TaskRecord: ...
+
+    def stop(self) -> bool: ...
+
+    def end(self, reason: EndReason) -> bool: ...
+
+
+class Keeper:
+    """Keeps the store and the tasks of a worker in agreement, from two daemon threads.
+
+    They begin with the first task and end a while after the last one. The keeper
+    reports ends, renews leases, and sweeps for stops whose ring was lost; the
+    doorbell hears stops.
+
+    :param running: gives the tasks of the worker.
+    :param heard: takes the ids of tasks that were asked to stop.
+    """
+
+    def __init__(
+        self,
+        backend: StopBackend,
+        worker_id: str,
+        sweep_interval: float,
+        running: Callable[[], list[Running]],
+        heard: Callable[[Collection[str]], None],
+    ) -> None:
+        self._backend = backend
+        self._worker_id = worker_id
+        self._sweep_interval = sweep_interval
+        self._running = running
+        self._heard = heard
+        self._lock = threading.Lock()
+        # The garbage collector puts abandoned tasks in here, and may do so while the
+        # thread it interrupts holds a lock: of all queues only this one allows it.
+        self._inbox: queue.SimpleQueue[
+            tuple[TaskRecord, EndReason] | Running | None
+        ] = queue.SimpleQueue()
+        self._closing: threading.Event | None = None
+        self._exiting = False
+        self._store = _Link("the store of running tasks")
+        self._renew_at = self._sweep_at = 0.0
+
+    @property
+    def store_is_up(self) -> bool:
+        """Whether the last call to the store succeeded."""
+        return self._store.is_up
+
+    def run(self) -> None:
+        """Begin the threads if they do not run."""
+        with self._lock:
+            if self._closing is not None:
+                return
+            self._closing = threading.Event()
+            if self._store.is_up:
+                self._renew_at = time.monotonic() + self._backend.lease / 3
+                self._sweep_at = time.monotonic() + self._sweep_interval
+            for target in (self._keep, self._hear):
+                threading.Thread(
+                    target=target,
+                    args=(self._closing,),
+                    name=f"chatstop{target.__name__}",
+                    daemon=True,
+                ).start()
+
+    def report(self, record: TaskRecord, reason: EndReason) -> None:
+        """Have the store told of an end; returns at once."""
+        self._inbox.put((record, reason))
+        self.run()
+
+    def abandon(self, task: Running) -> None:
+        """Have a task ended that nobody holds; the garbage collector may call it."""
+        self._inbox.put(task)
+
+    def lost(self, error: BackendError) -> None:
+        """Note an outage; when it is over, everything that runs is announced again."""
+        self._store.lost(error)
+        self.run()
+        self._look_again()
+
+    def close(self) -> None:
+        """Report what there is to report, and let the threads end."""
+        with self._lock:
+            closing = self._closing
+        if closing is not None:
+            self._exiting = True
+            self._inbox.put(None)
+            closing.wait(2 * self._backend.timeout)
+
+    def _look_again(self) -> None:
+        """Have every task renewed and swept at once, until it succeeds."""
+        self._renew_at = self._sweep_at = 0.0
+        self._inbox.put(None)
+
+    def _running_ids(self) -> list[str]:
+        return [task.record.task_id for task in self._running()]
+
+    def _keep(self, closing: threading.Event) -> None:
+        ends: _Ends = deque()
+        while not self._is_over(self._receive(ends), ends, closing):
+            try:
+                self._tell_store(ends)
+            except BackendError as error:
+                self.lost(error)
+            except Exception:  # a bug in a backend must not end the keeping of tasks
+                logger.exception("The backend raised what a backend should not.")
+                self.lost(BackendError("unexpected error"))
+            if not self._store.is_up:
+                closing.wait(min(self._store.backoff(), self._sweep_interval))
+
+    def _receive(self, ends: _Ends) -> bool:
+        """Wait until there is something to do, and tell whether it was a message."""
+        wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
+        if self._exiting:
+            wait = 0.0
+        received = False
+        try:
+            while True:
+                message = self._inbox.get(timeout=0 if received else wait)
+                received = True
+                if isinstance(message, tuple):
+                    ends.append(message)
+                elif message is not None:
+                    # In a thread of its own: its on_end is code of the app's.
+                    threading.Thread(
+                        target=message.end, args=(EndReason.FAILED,), daemon=True
+                    ).start()
+        except queue.Empty:
+            return received
+
+    def _is_over(self, received: bool, ends: _Ends, closing: threading.Event) -> bool:
+        """Let both threads end when nothing is left to keep."""
+        with self._lock:
+            left = ends or self._running() or not self._store.is_up
+            if not received and self._inbox.empty() and (self._exiting or not left):
+                self._closing = None
+                closing.set()
+        return closing.is_set()
+
+    def _tell_store(self, ends: _Ends) -> None:
+        now = time.monotonic()
+        if not self._store.is_up:
+            self._backend.check()
+        if now >= self._renew_at:
+            self._renew_at = now + self._backend.lease / 3
+            running = [task.record for task in self._running()]
+            # What began and ended during an outage must be known before it can end.
+            if records := running + [record for record, _ in ends]:
+                self._backend.renew(records)
+        while ends:
+            self._backend.end(*ends[0])
+            ends.popleft()
+        if now >= self._sweep_at:
+            self._sweep_at = now + self._sweep_interval
+            if task_ids := self._running_ids():
+                self._heard(self._backend.stops(self._worker_id, task_ids))
+        self._store.found()
+
+    def _hear(self, closing: threading.Event) -> None:
+        doorbell = _Link("the doorbell of stops")
+
+        def heard(task_ids: Collection[str]) -> None:
+            doorbell.found()
+            self._heard(task_ids)
+
+        while not closing.is_set():
+            try:
+                self._backend.listen(self._worker_id, self._running_ids, heard, closing)
+            except BackendError as error:
+                doorbell.lost(error)
+            except Exception:  # nor must it leave this worker deaf
+                logger.exception("The doorbell raised what a backend should not.")
+                doorbell.lost(BackendError("unexpected error"))
+            if not closing.wait(doorbell.backoff()):
+                # The store may have come back empty without another call noticing.
+                self._look_again()
+
+
+class _Link:
+    """Whether something is reachable: logged when it goes and when it is back."""
+
+    def __init__(self, name: str) -> None:
+        self.is_up = True
+        self._name = name
+        self._attempts = 0
+
+    def lost(self, error: BackendError) -> None:
+        if self.is_up:
+            self.is_up = False
+            logger.warning("Lost %s, trying again: %s", self._name, error)
+
+    def found(self) -> None:
+        self._attempts = 0
+        if not self.is_up:
+            self.is_up = True
+            logger.warning("Found %s again.", self._name)
+
+    def backoff(self) -> float:
+        """Give the seconds to wait before the next try: 0.1 to 5, with jitter."""
+        self._attempts = min(self._attempts + 1, 10)
+        longest: float = min(5.0, 0.1 * 2**self._attempts)
+        return longest * random.uniform(0.5, 1.0)
