@@ -151,7 +151,7 @@ def test_a_hundred_apps_are_a_hundred_chats_and_no_thread_before_a_task() -> Non
     before = set(threading.enumerate())
     chatstop = ChatStop()
     apps = [make_app(chatstop) for _ in range(100)]
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     task = start(apps[0], chatstop, task_id="one")
     for app in apps[1:]:
         assert stop(app.test_client(), "one") == 404

@@ -1,0 +1,150 @@
+"""From the stop request to the stream's last byte, through another worker.
+
+Two gunicorn servers share a backend: one streams from a model that has gone silent, the
+other is sent the stops. The floor, measured in the same run and in turns: the answer of
+a bare Flask route of the second server, plus one raw hop of the backend's own bus. Run
+it with ``python -m benchmarks.stop_latency [URL ...] [--others 200]``.
+"""
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from benchmarks.hops import raw_hops
+from tests.gunicorn_server import AUTH, Server, gunicorn
+
+ROUNDS = 200
+BODY = {"user": "alice"}
+
+
+class Client:
+    """Measures one stop, or one bare answer, at a time."""
+
+    def __init__(self, streaming: Server, stopping: Server) -> None:
+        self._streams = httpx.Client(base_url=streaming.url, headers=AUTH, timeout=30)
+        self._stops = httpx.Client(base_url=stopping.url, headers=AUTH, timeout=30)
+
+    def stop(self) -> float:
+        """Give the seconds from the stop request to the stream's last byte."""
+        with self._streams.stream("POST", "/v1/chat-messages", json=BODY) as response:
+            lines = response.iter_lines()
+            while '"answer":"piece"' not in (line := next(lines)):
+                pass
+            task_id = line.partition('"task_id":"')[2].partition('"')[0]
+            request = threading.Thread(target=self._send_stop, args=(task_id,))
+            self._sent = 0.0
+            request.start()
+            rest = list(lines)
+            arrived = time.perf_counter()
+            request.join()
+        assert '"end_reason":"stopped"' in "".join(rest), rest
+        return arrived - self._sent
+
+    def _send_stop(self, task_id: str) -> None:
+        self._sent = time.perf_counter()
+        response = self._stops.post(f"/v1/chat-messages/{task_id}/stop", json=BODY)
+        assert response.status_code == 200, response.text
+
+    def bare(self) -> float:
+        """Give the seconds that a bare route takes to answer."""
+        begun = time.perf_counter()
+        assert self._stops.post("/bare", json=BODY).status_code == 200
+        return time.perf_counter() - begun
+
+
+def others(server: Server, number: int, until: threading.Event) -> None:
+    """Keep so many other streams busy, at 20 chunks a second each."""
+
+    def read() -> None:
+        with httpx.stream(
+            "POST",
+            f"{server.url}/v1/chat-messages",
+            json={"user": "other", "pause": 0.05},
+            headers=AUTH,
+            timeout=30,
+        ) as response:
+            for _ in response.iter_raw():
+                if until.is_set():
+                    return
+
+    for _ in range(number):
+        threading.Thread(target=read, daemon=True).start()
+
+
+def measure(url: str, number_of_others: int) -> None:
+    """Measure one backend, and print a line."""
+    options = ["-k", "gthread", "--threads", str(16 + number_of_others)]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = url.replace("FOLDER", str(folder))
+        servers = []
+        for name in ("streaming", "stopping"):
+            (folder / name).mkdir()
+            running = gunicorn(
+                "benchmarks.latency_app:create_app()",
+                folder / name,
+                *options,
+                FLASK_CHATSTOP_BACKEND=url,
+            )
+            servers.append(stack.enter_context(running))
+        over = threading.Event()
+        stack.callback(over.set)
+        for server in servers:
+            others(server, number_of_others // 2, over)
+        client = Client(*servers)
+        for _ in range(20):
+            client.stop(), client.bare()
+        stops, bares = zip(
+            *((client.stop(), client.bare()) for _ in range(ROUNDS)), strict=True
+        )
+        hops = raw_hops(url, ROUNDS)
+    report(url.partition(":")[0], number_of_others, stops, bares, hops)
+
+
+def report(
+    name: str,
+    number_of_others: int,
+    stops: tuple[float, ...],
+    bares: tuple[float, ...],
+    hops: list[float],
+) -> None:
+    """Print what was measured, in milliseconds and as ratios."""
+    stop, bare, hop = (
+        1000 * statistics.median(times) for times in (stops, bares, hops)
+    )
+    p99 = 1000 * sorted(stops)[int(0.99 * len(stops))]
+    print(
+        f"{name}, {number_of_others} other streams: stop to last byte {stop:.2f} ms"
+        f" (p99 {p99:.2f} ms); bare answer {bare:.2f} ms + hop {hop:.2f} ms;"
+        f" ratio {stop / (bare + hop):.2f}, above the bare answer {stop - bare:.2f} ms",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure every backend that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "urls",
+        nargs="*",
+        default=[
+            "sqlite:///FOLDER/chatstop.db",
+            "postgresql+psycopg://postgres@127.0.0.1/test",
+            "mysql+pymysql://root@127.0.0.1/test",
+            "redis://127.0.0.1:6379/0",
+        ],
+    )
+    parser.add_argument("--others", type=int, default=0, help="other streams")
+    arguments = parser.parse_args()
+    for url in arguments.urls:
+        measure(url, arguments.others)
+
+
+if __name__ == "__main__":
+    main()
