@@ -38,11 +38,17 @@ class Pump(Generic[T]):
 
     :param upstream: the response to hang up on, or a callable that gives the one
         being read at the moment; the source itself unless given.
+    :raises TypeError: the source is not iterable.
     """
 
     def __init__(
         self, chunks: Iterable[T], upstream: object | Callable[[], object]
     ) -> None:
+        if not isinstance(chunks, Iterable):
+            raise TypeError(
+                f"A source is a plain iterable, which {type(chunks).__name__} is not;"
+                " use the synchronous client of the model provider."
+            )
         self._chunks = chunks
         self._upstream = chunks if upstream is None else upstream
         self._context = contextvars.copy_context()
@@ -67,7 +73,7 @@ class Pump(Generic[T]):
         ).start()
 
     def wake(self) -> None:
-        """Wake the reader, who then sees that its task was stopped."""
+        """Wake the reader, who then sees that its task is over."""
         self.items.put(_End())
 
     def close(self) -> None:
@@ -79,6 +85,7 @@ class Pump(Generic[T]):
             started = self._started
         if not self._exhausted:
             self._hang_up()
+        self.wake()
         self.has_space.set()
         if not started:
             self._close_source()
@@ -145,7 +152,9 @@ class ChunkStream(Iterator[T]):
             self._is_started = True
             if not self._task.stopped:
                 self._pump.start()
-        if self._is_over or self._task.stopped:
+        if self._is_over:
+            raise StopIteration
+        if self._task.stopped:
             self._finish(EndReason.STOPPED)
         pump = self._pump
         try:

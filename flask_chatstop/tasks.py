@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 from flask import Flask
 
 from flask_chatstop.backends import EndReason, TaskRecord
+from flask_chatstop.backends.base import seconds
 from flask_chatstop.errors import TaskStopped
 from flask_chatstop.signals import send, task_ended, task_started
 from flask_chatstop.streaming import ChunkStream, Pump
@@ -157,12 +158,16 @@ class GenerationTask:
         if pump is not None:
             pump.wake()
         if pump is not None or callbacks:
-            threading.Thread(
+            calling_off = threading.Thread(
                 target=self._call_off,
                 args=(pump, callbacks),
                 name="chatstop_stop",
                 daemon=True,
-            ).start()
+            )
+            try:
+                calling_off.start()
+            except RuntimeError:  # there are too many threads: late is not never
+                self._call_off(pump, callbacks)
         return True
 
     def _call_off(
@@ -259,8 +264,12 @@ class GenerationTask:
         :param heartbeat: seconds of silence after which ``None`` is yielded, so that
             the caller can send something: a server finds out only by sending that
             its client has left.
+        :raises ConfigurationError: the heartbeat is no number above 0.
         :raises RuntimeError: the task has a stream already.
+        :raises TypeError: the source is not iterable.
         """
+        if heartbeat is not None:
+            heartbeat = seconds("heartbeat", heartbeat)
         pump = Pump(chunks, upstream)
         with self._lock:
             if self._pump is not None:

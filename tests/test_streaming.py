@@ -6,12 +6,19 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 from flask import current_app, request
 
-from flask_chatstop import ChunkStream, EndReason, GenerationEnd, GenerationTask
+from flask_chatstop import (
+    ChunkStream,
+    ConfigurationError,
+    EndReason,
+    GenerationEnd,
+    GenerationTask,
+)
 from flask_chatstop.streaming import QUEUE_SIZE
 from flask_chatstop.testing import wait_until
 from tests.chat import Chat, Source
@@ -123,6 +130,28 @@ def test_an_upstream_may_be_looked_up_when_it_is_hung_up_on(
     task.stop()
     assert silent.calls[0].closed.wait(2)
     assert list(stream) == []
+
+
+def test_an_upstream_that_answers_after_the_stop_is_hung_up_on_all_the_same(
+    task: GenerationTask, silent: Provider
+) -> None:
+    asked, answering = threading.Event(), threading.Event()
+    replies: list[httpx.Response] = []
+
+    def source() -> Iterator[bytes]:
+        asked.set()
+        assert answering.wait(5)
+        client = httpx.Client(timeout=None)
+        request = client.build_request("POST", f"{silent.url}/chat/completions")
+        replies.append(client.send(request, stream=True))
+        yield from replies[0].iter_raw()
+
+    stream = task.stream(source(), upstream=lambda: replies[0])
+    threading.Thread(target=lambda: asked.wait() and task.stop()).start()
+    assert list(stream) == []
+    answering.set()
+    wait_until(lambda: bool(silent.calls))
+    assert silent.calls[0].closed.wait(5)
 
 
 def test_an_error_of_the_source_is_raised_to_the_reader(task: GenerationTask) -> None:
@@ -238,6 +267,36 @@ def test_the_source_sees_the_context_variables_of_its_caller(
 def test_the_source_sees_the_request_and_the_app() -> None:
     chat = Chat(lambda _: (f"{current_app.name} {request.path}" for _ in "x"))
     assert chat.ask().rest()[0]["answer"] == "chat /v1/chat-messages"
+
+
+def test_a_reader_is_woken_when_somebody_else_ends_its_task(
+    task: GenerationTask,
+) -> None:
+    source = Source("one")
+    stream = task.stream(source())
+    assert next(stream) == "one"
+    threading.Thread(
+        target=lambda: source.is_silent.wait() and task.end("failed")
+    ).start()
+    assert list(stream) == []
+    assert task.end_reason is EndReason.FAILED
+    source.go_on.set()
+
+
+@pytest.mark.parametrize("chunks", [None, 7, object()])
+def test_a_source_that_is_not_iterable_is_refused_at_once(
+    task: GenerationTask, chunks: Any
+) -> None:
+    with pytest.raises(TypeError, match="plain iterable"):
+        task.stream(chunks)
+
+
+@pytest.mark.parametrize("heartbeat", [0, -1, float("nan"), "1"])
+def test_a_heartbeat_that_never_beats_is_refused(
+    task: GenerationTask, heartbeat: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="heartbeat"):
+        task.stream("x", heartbeat=heartbeat)
 
 
 def test_a_task_has_one_stream(task: GenerationTask) -> None:
