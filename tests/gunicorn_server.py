@@ -83,6 +83,8 @@ class Reader:
         )
         self._response = self._context.__enter__()
         assert self._response.status_code == 200, self._response.read()
+        #: The process that streams, of an app that says so.
+        self.pid = self._response.headers.get("Pid", "")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
