@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 #: Tasks that are renewed or looked at in one round trip.
 _CHUNK = 500
-#: Seconds of silence after which the doorbell makes sure that it is still connected.
-_SILENCE = 5.0
+#: Timeouts of silence after which the doorbell makes sure that it is still connected.
+_SILENCE = 2.5
 
 
 class RedisBackend(StopBackend):
@@ -195,7 +195,7 @@ class RedisBackend(StopBackend):
             message = pubsub.get_message(timeout=min(1.0, self.timeout / 2))
             now = time.monotonic()
             if message is not None:
-                answer_by, ping_at = float("inf"), now + _SILENCE
+                answer_by, ping_at = float("inf"), now + _SILENCE * self.timeout
                 yield message
             elif now > answer_by:
                 raise BackendError(f"Redis is silent for more than {self.timeout} s.")

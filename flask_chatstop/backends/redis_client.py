@@ -70,9 +70,10 @@ def exceptions_of(client: object) -> ModuleType:
 
     :raises ConfigurationError: neither did.
     """
-    for base in type(client).__mro__:
-        package, *modules = base.__module__.split(".")
-        if package in ("redis", "valkey") and "asyncio" not in modules:
+    modules = [base.__module__.split(".") for base in type(client).__mro__]
+    for package in ("redis", "valkey"):
+        made_it = any(module[0] == package for module in modules)
+        if made_it and [package, "asyncio"] not in [module[:2] for module in modules]:
             return importlib.import_module(f"{package}.exceptions")
     raise ConfigurationError(
         f"RedisBackend was given a {type(client).__name__}; give it a URL, or a client"
