@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 import trustme
 
 from flask_chatstop import (
@@ -17,6 +18,7 @@ from flask_chatstop.testing import (
     drain,
     listening,
     new_record,
+    wait_until,
 )
 from tests.redis_server import RedisServer
 from tests.resetting_proxy import ResettingProxy
@@ -51,6 +53,21 @@ def test_a_task_whose_announcement_lost_its_answer_is_not_taken(
             backend.end(record, EndReason.STOPPED)
             assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPED
         backend.close()
+
+
+def test_what_was_stopped_while_the_driver_subscribed_again_is_heard(
+    server: RedisServer, redis_backend: RedisBackend
+) -> None:
+    record = new_record()
+    redis_backend.announce(record)
+    with ResettingProxy(server.port) as proxy, redis.Redis(port=proxy.port) as client:
+        backend = RedisBackend(client)
+        with listening(backend, [record]) as bell, server.client() as admin:
+            proxy.refuse()
+            wait_until(lambda: not admin.client_list(_type="pubsub"))
+            redis_backend.stop(record.task_id, ALICE)
+            proxy.admit()
+            assert bell.get(timeout=5) == record.task_id
 
 
 def test_an_idle_doorbell_outlives_its_timeouts(server: RedisServer) -> None:
