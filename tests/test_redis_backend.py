@@ -33,7 +33,7 @@ class TestRedisBackendOnAClient(BackendContract):
     @pytest.fixture(autouse=True)
     def shared_redis(self, redis_url: str, redis_prefix: str) -> Iterator[None]:
         self.client = redis.Redis.from_url(redis_url, decode_responses=True)
-        self.prefix = redis_prefix
+        self.prefix = f"{redis_prefix}client:"
         yield
         self.client.close()
 
