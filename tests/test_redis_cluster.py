@@ -16,6 +16,7 @@ from flask_chatstop.testing import (
     new_record,
     wait_until,
 )
+from tests.redis_office import Chat, Office
 from tests.redis_server import HAS_SERVER, RedisServer
 
 Nodes = list[RedisServer]
@@ -39,6 +40,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 def cluster_node(directory: Path) -> RedisServer:
     options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+    options += ["--cluster-require-full-coverage", "no"]
     return RedisServer(directory, *options)
 
 
@@ -111,3 +113,34 @@ def test_ids_in_braces_stay_apart(client: redis.RedisCluster) -> None:
     backend.stop("{a}1", ALICE)
     assert backend.stops(one.worker_id, ["{a}1"]) == {"{a}1"}
     assert backend.stops(two.worker_id, ["{a}2"]) == set()
+
+
+def test_a_doorbell_moves_away_from_a_dead_node(
+    nodes: Nodes, client: redis.RedisCluster
+) -> None:
+    backend = RedisBackend(client, prefix="{one slot}:", timeout=0.5)
+    while True:
+        mine = Office(backend, sweep_interval=60.0)
+        chat = mine.chat()
+        wait_until(lambda: any(map(is_listened_to, nodes)))
+        (node,) = filter(is_listened_to, nodes)
+        if not keeps(node, chat):
+            break
+        mine.close()
+        wait_until(lambda: not any(map(is_listened_to, nodes)))
+    node.kill()
+    alive = [other for other in nodes if other is not node]
+    wait_until(lambda: any(map(is_listened_to, alive)), 20)
+    assert Office(backend).can_stop(chat)
+    mine.close()
+    node.start()
+
+
+def is_listened_to(node: RedisServer) -> bool:
+    with node.client() as client:
+        return bool(client.client_list(_type="pubsub"))
+
+
+def keeps(node: RedisServer, chat: Chat) -> bool:
+    with node.client() as client:
+        return bool(client.keys(f"*{chat.task_id}"))
