@@ -119,7 +119,7 @@ def test_a_doorbell_moves_away_from_a_dead_node(
     nodes: Nodes, client: redis.RedisCluster
 ) -> None:
     backend = RedisBackend(client, prefix="{one slot}:", timeout=0.5)
-    while True:
+    for _ in range(30):
         mine = Office(backend, sweep_interval=60.0)
         chat = mine.chat()
         wait_until(lambda: any(map(is_listened_to, nodes)))
@@ -128,6 +128,8 @@ def test_a_doorbell_moves_away_from_a_dead_node(
             break
         mine.close()
         wait_until(lambda: not any(map(is_listened_to, nodes)))
+    else:
+        pytest.fail("the doorbell never took another node than the tasks'")
     node.kill()
     alive = [other for other in nodes if other is not node]
     wait_until(lambda: any(map(is_listened_to, alive)), 20)
