@@ -19,13 +19,18 @@ class RedisServer:
     """A ``redis-server`` on a free port that keeps nothing on disk."""
 
     def __init__(
-        self, directory: Path, *options: str, tls: Sequence[Path] = ()
+        self,
+        directory: Path,
+        *options: str,
+        tls: Sequence[Path] = (),
+        sentinel: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.tls_port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._options = list(options)
+        self._sentinel = sentinel
         if tls:
             self._options += ["--tls-port", str(self.tls_port)]
             for name, path in zip(("ca-cert", "key", "cert"), tls, strict=True):
@@ -34,8 +39,12 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--save", ""]
-        command += ["--appendonly", "no", "--dir", str(self._directory)]
+        command = ["redis-server"]
+        if self._sentinel is None:
+            command += ["--save", "", "--appendonly", "no"]
+        else:
+            command += [str(self._sentinel), "--sentinel"]
+        command += ["--port", str(self.port), "--dir", str(self._directory)]
         self._process = subprocess.Popen(
             [*command, *self._options], stdout=subprocess.DEVNULL
         )
