@@ -1,6 +1,7 @@
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import redis
@@ -120,6 +121,23 @@ def test_a_frozen_server_costs_a_call_the_timeout_and_the_doorbell_an_error(
     server.thaw()
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
     backend.close()
+
+
+def test_as_many_calls_as_there_are_may_wait_at_once(
+    server: RedisServer, redis_backend: RedisBackend
+) -> None:
+    answers: SimpleQueue[object] = SimpleQueue()
+
+    def stop() -> None:
+        answers.put(redis_backend.stop("unknown", ALICE))
+
+    server.freeze()
+    threads = [threading.Thread(target=stop) for _ in range(300)]
+    for thread in threads:
+        thread.start()
+    server.thaw()
+    for _ in threads:
+        assert answers.get(timeout=5) is StopOutcome.MISSING
 
 
 @pytest.mark.parametrize("scheme", ["redis", "REDIS", "valkey"])

@@ -49,6 +49,8 @@ def connect(url: str, timeout: float) -> Any:
     # longer notices that a pooled one was closed by the server.
     options: dict[str, Any] = {"protocol": 2, "socket_timeout": timeout}
     options["retry"] = Retry(NoBackoff(), 0)
+    # As many as there are calls at once: redis-py 8 would refuse the hundred and first.
+    options["max_connections"] = 2**31
     if scheme != "unix":
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
     try:
