@@ -21,6 +21,7 @@ from flask_chatstop.testing import (
     drain,
     listening,
     new_record,
+    new_worker,
     wait_until,
 )
 from tests.redis_server import RedisServer
@@ -91,6 +92,22 @@ def test_an_idle_doorbell_outlives_its_timeouts(server: RedisServer) -> None:
         ]
         assert drain(bell) == []
     backend.close()
+
+
+def test_a_backend_that_is_closed_while_its_listening_ends_raises_nothing(
+    redis_backend: RedisBackend,
+) -> None:
+    begun, closing, ended = (threading.Event() for _ in range(3))
+
+    def listen() -> None:
+        redis_backend.listen(new_worker(), list, lambda _: begun.set(), closing)
+        ended.set()
+
+    threading.Thread(target=listen).start()
+    assert begun.wait(5)
+    closing.set()
+    redis_backend.close()
+    assert ended.wait(5)
 
 
 def test_a_frozen_server_costs_a_call_the_timeout_and_the_doorbell_an_error(

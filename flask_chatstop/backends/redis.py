@@ -104,7 +104,9 @@ class RedisBackend(StopBackend):
                     elif message["type"] == "message":
                         heard([_text(message["data"])])
         except Exception as error:
-            raise_as_backend_error(error)
+            # Whoever ends the listening may close the client without waiting for it.
+            if not closing.is_set():
+                raise_as_backend_error(error)
 
     def check(self) -> None:
         record = TaskRecord(uuid.uuid4().hex, Owner("", "", "check"), uuid.uuid4().hex)
