@@ -10,17 +10,21 @@ from flask_chatstop.backends.base import (
     TaskRecord,
 )
 from flask_chatstop.backends.memory import MemoryBackend
+from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.errors import ConfigurationError
 
 __all__ = [
     "EndReason",
     "MemoryBackend",
     "Owner",
+    "RedisBackend",
     "StopBackend",
     "StopOutcome",
     "TaskRecord",
     "backend_from_url",
 ]
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 def backend_from_url(
@@ -28,13 +32,17 @@ def backend_from_url(
 ) -> StopBackend:
     """Make the backend that a URL names; nothing is connected yet.
 
-    :param url: ``memory://``.
+    :param url: ``memory://``, or ``redis://``, ``rediss://``, ``unix://``,
+        ``valkey://`` or ``valkeys://`` as redis-py understands them.
     :param lease: see :class:`StopBackend`, like the other options.
-    :raises ConfigurationError: no backend has this scheme.
+    :raises ConfigurationError: no backend has this scheme, or its package is missing.
     """
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
+    if scheme in _REDIS_SCHEMES:
+        return RedisBackend(url, lease=lease, retention=retention, timeout=timeout)
     raise ConfigurationError(
-        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://."
+        f"No backend has the scheme {scheme!r}; use a URL that begins with"
+        " memory:// or redis://."
     )
