@@ -189,7 +189,8 @@ class Keeper:
             try:
                 self._backend.listen(self._worker_id, self._running_ids, heard, closing)
             except BackendError as error:
-                doorbell.lost(error)
+                if not closing.is_set():
+                    doorbell.lost(error)
             except Exception:  # nor must it leave this worker deaf
                 logger.exception("The doorbell raised what a backend should not.")
                 doorbell.lost(BackendError("unexpected error"))

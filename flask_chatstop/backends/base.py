@@ -58,10 +58,11 @@ class StopBackend(abc.ABC):
     :class:`flask_chatstop.testing.BackendContract`.
 
     All methods are called from many threads at once. Each takes no longer than
-    ``timeout``, never retries, and raises :class:`~flask_chatstop.BackendError`
-    from the driver's error when the store fails. Times are kept by the store's
-    clock, so that hosts whose clocks differ agree. Nothing is connected before the
-    first call, and a forked child connects anew.
+    ``timeout``, never tries in a loop, and raises
+    :class:`~flask_chatstop.BackendError` from the driver's error when the store
+    fails. Times are kept by the store's clock, so that hosts whose clocks differ
+    agree. Nothing is connected before the first call, and a forked child connects
+    anew.
 
     :param lease: seconds that a task stays known without being renewed; what a
         killed worker leaves behind is gone after as long.
@@ -102,7 +103,8 @@ class StopBackend(abc.ABC):
         """Ask a task to stop, and ring the doorbell of its worker and of no other.
 
         Atomic and one round trip: the owner is checked in the step that changes the
-        state. Nothing is kept of an id that is not known.
+        state. Only the stop that changes it rings. Nothing is kept of an id that is
+        not known.
 
         :returns: ``STOPPING`` if it was running or stopping, ``STOPPED`` if it has
             ended because of a stop, ``ENDED`` if it has ended otherwise, and

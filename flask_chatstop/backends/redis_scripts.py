@@ -62,7 +62,6 @@ if worker then
 end
 """
 
-# It rings for every stop, not for the first alone: that ring may have been lost.
 # A plain PUBLISH reaches every node of a cluster, and so a worker on any of them; a
 # sharded one may not leave the slot of the task's key.
 _STOP = """
@@ -74,10 +73,10 @@ elseif state == 'stopped' then
     return 'stopped'
 elseif state == 'running' then
     redis.call('HSET', KEYS[1], 'state', 'stopping')
+    redis.call('PUBLISH', ARGV[2] .. worker, ARGV[3])
 elseif state ~= 'stopping' then
     return 'ended'
 end
-redis.call('PUBLISH', ARGV[2] .. worker, ARGV[3])
 return 'stopping'
 """
 
