@@ -49,6 +49,8 @@ def gunicorn(
     log = tmp_path / "gunicorn.log"
     # The socket is ours and open from the start, so no client comes too early.
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        # As gunicorn sets it on a socket that it opens itself.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
