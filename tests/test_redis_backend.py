@@ -78,7 +78,7 @@ def test_a_task_tells_an_operator_who_runs_it_and_since_when(
         assert task["worker"] == record.worker_id
         assert task["owner"] == '["app","service-api","alice"]'
         assert task["state"] == "running"
-        assert abs(int(task["started_at"]) - client.time()[0]) <= 2
+        assert abs(float(task["started_at"]) - client.time()[0]) <= 2
     assert task["started_at"] == task["started_at"].strip()
 
 

@@ -7,6 +7,7 @@ from flask_chatstop.backends.base import (
     Owner,
     StopBackend,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.backends.memory import MemoryBackend
@@ -20,6 +21,7 @@ __all__ = [
     "RedisBackend",
     "StopBackend",
     "StopOutcome",
+    "TaskInfo",
     "TaskRecord",
     "backend_from_url",
 ]

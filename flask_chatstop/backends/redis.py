@@ -1,11 +1,13 @@
 """The backend that keeps tasks in Redis or Valkey."""
 
+import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing as closed_after
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from flask_chatstop.backends import redis_scripts as scripts
@@ -14,6 +16,7 @@ from flask_chatstop.backends.base import (
     Owner,
     StopBackend,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.backends.redis_client import (
@@ -85,6 +88,33 @@ class RedisBackend(StopBackend):
         calls = [scripts.is_stopping(task_id, worker_id) for task_id in task_ids]
         replies = zip(calls, self._run_all(calls), strict=True)
         return {call.task_id for call, is_stopping in replies if is_stopping}
+
+    def tasks(
+        self,
+        *,
+        task_id: str | None = None,
+        app: str | None = None,
+        source: str | None = None,
+        user: str | None = None,
+    ) -> list[TaskInfo]:
+        task_ids = self._task_ids() if task_id is None else [task_id]
+        calls = [scripts.info(task_id) for task_id in task_ids]
+        found: list[tuple[float, TaskInfo]] = []
+        for call, reply in zip(calls, self._run_all(calls), strict=True):
+            if reply:
+                started_at, state, packed, worker_id, age = map(_text, reply)
+                owner = scripts.unpacked(packed)
+                if owner.matches(app, source, user):
+                    record = TaskRecord(call.task_id, owner, worker_id)
+                    info = TaskInfo(record, state == "stopping", float(age))
+                    found.append((float(started_at), info))
+        return [info for _, info in sorted(found, key=itemgetter(0))]
+
+    def _task_ids(self) -> set[str]:
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"
+        scan = partial(self._client.scan_iter, pattern, 1000)
+        keys = self._exchange(lambda: list(scan()))
+        return {_text(key).removeprefix(self._prefix) for key in keys}
 
     def listen(
         self,

@@ -8,7 +8,7 @@ from flask_chatstop.errors import BackendError, ConfigurationError
 
 _ACL_ADVICE = (
     "Let the ACL user run EVAL, EVALSHA, SUBSCRIBE, PUBLISH, PING, TIME, HGET, HMGET,"
-    " HSET and PEXPIRE on the keys and channels that begin with the prefix."
+    " HSET, PEXPIRE and SCAN on the keys and channels that begin with the prefix."
 )
 _ADVICE = {
     "read only replica": "Give it the URL of the primary.",
@@ -26,6 +26,8 @@ class RedisClient(Protocol):
     def pipeline(self, transaction: Any = ...) -> Any: ...
 
     def pubsub(self, **options: Any) -> Any: ...
+
+    def scan_iter(self, match: Any = ..., count: Any = ...) -> Any: ...
 
 
 def connect(url: str, timeout: float) -> Any:

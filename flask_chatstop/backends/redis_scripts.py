@@ -39,8 +39,9 @@ class Call:
 
 
 _PUT = """
+local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'worker', ARGV[1], 'owner', ARGV[3], 'call', ARGV[4],
-    'state', 'running', 'started_at', redis.call('TIME')[1])
+    'state', 'running', 'started_at', string.format('%d.%06d', now[1], now[2]))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
@@ -94,11 +95,22 @@ local worker, state = unpack(redis.call('HMGET', KEYS[1], 'worker', 'state'))
 return worker == ARGV[1] and state == 'stopping' and 1 or 0
 """
 
+_INFO = """
+local state, owner, worker, started_at = unpack(
+    redis.call('HMGET', KEYS[1], 'state', 'owner', 'worker', 'started_at'))
+if state == 'running' or state == 'stopping' then
+    local now = redis.call('TIME')
+    local age = now[1] + now[2] / 1000000 - started_at
+    return {started_at, state, owner, worker, tostring(age)}
+end
+"""
+
 ANNOUNCE = Script(_ANNOUNCE + _PUT)
 RENEW = Script(_RENEW + _PUT)
 STOP = Script(_STOP)
 END = Script(_END)
 IS_STOPPING = Script(_IS_STOPPING)
+INFO = Script(_INFO)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:
@@ -125,6 +137,16 @@ def end(record: TaskRecord, reason: EndReason, retention: float) -> Call:
 def is_stopping(task_id: str, worker_id: str) -> Call:
     """Look whether the task of a worker is stopping; answers 1 if it is."""
     return Call(IS_STOPPING, task_id, (worker_id,))
+
+
+def info(task_id: str) -> Call:
+    """Ask for start, state, owner, worker and age of a task that is not over."""
+    return Call(INFO, task_id, ())
+
+
+def unpacked(owner: str) -> Owner:
+    """Read an owner as it is stored."""
+    return Owner(*json.loads(owner))
 
 
 def _put(script: Script, record: TaskRecord, lease: float) -> Call:
