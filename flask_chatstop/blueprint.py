@@ -1,7 +1,8 @@
 """The blueprint: its stop route and the start of tasks."""
 
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -19,6 +20,7 @@ from flask_chatstop.errors import (
 )
 from flask_chatstop.events import stopped_response
 from flask_chatstop.keys import Authenticator, bearer_auth
+from flask_chatstop.openapi import document
 from flask_chatstop.signals import send, stop_requested
 from flask_chatstop.tasks import GenerationTask
 from flask_chatstop.wire import (
@@ -31,6 +33,7 @@ from flask_chatstop.wire import (
     method_response,
     outcome_response,
     read_body,
+    read_wait,
     wire_error_response,
 )
 
@@ -82,6 +85,8 @@ class ChatStop(Blueprint):
     :param user_loader: gives the user of the current request, from a session for
         instance, or ``None``. The ``user`` in a body may then be left out, and one
         that disagrees is answered as a missing task.
+    :param routes: what stands before ``/<task_id>/stop``; the contract's family has
+        ``completion-messages`` and ``workflows/tasks`` besides.
     :param options: for :class:`flask.Blueprint`.
     """
 
@@ -92,6 +97,7 @@ class ChatStop(Blueprint):
         source: str = "service-api",
         auth: Authenticator | None = None,
         user_loader: Callable[[], str | int | None] | None = None,
+        routes: Sequence[str] = ("chat-messages",),
         **options: Any,
     ) -> None:
         super().__init__(name, __name__, **options)
@@ -104,13 +110,14 @@ class ChatStop(Blueprint):
         self._auth = auth or bearer_auth(name, self._app_of, _unauthorized)
         self._user_loader = user_loader
         self._guarded_stop = self._auth.login_required(self._stop)
-        self.add_url_rule(
-            "/chat-messages/<task_id>/stop",
-            "stop",
-            self._dispatch,
-            methods=_METHODS,
-            provide_automatic_options=False,
-        )
+        for number, route in enumerate(routes):
+            self.add_url_rule(
+                f"/{route.strip('/')}/<task_id>/stop",
+                "stop" if number == 0 else f"stop_{number}",
+                self._dispatch,
+                methods=_METHODS,
+                provide_automatic_options=False,
+            )
         self.record(self._configure)
         self.register_error_handler(HTTPException, http_error_response)
         self.register_error_handler(InternalServerError, http_error_response)
@@ -159,6 +166,36 @@ class ChatStop(Blueprint):
         task.begin()
         return task
 
+    def stop_all(self, *, user: str, app: str | None = None) -> int:
+        """Stop every task of a user, in every worker.
+
+        :param app: the name behind the user's API key; that of the current request
+            unless given.
+        :returns: how many were running or stopping.
+        :raises BackendError: the store failed.
+        :raises ConfigurationError: no app is given and nobody is authenticated.
+        """
+        worker = self._state().worker
+        app = self._owner(user).app if app is None else app
+        stopped = worker.stop_all(app=app, source=self.source, user=user)
+        for record in stopped:
+            self._tell(record.task_id, record.owner, StopOutcome.STOPPING)
+        return len(stopped)
+
+    def openapi(self) -> dict[str, Any]:
+        """Give the routes of the current app as an OpenAPI 3.0 document."""
+        paths = [
+            re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+            for rule in current_app.url_map.iter_rules()
+            if current_app.view_functions[rule.endpoint] == self._dispatch
+        ]
+        return document(
+            paths,
+            needs_key=self._needs_keys,
+            needs_user=self._user_loader is None,
+            missing_ok=self._state().missing_ok,
+        )
+
     def _configure(self, setup: BlueprintSetupState) -> None:
         app: Flask = setup.app  # type: ignore[assignment]
         if AppState.of(app).keys is None and self._needs_keys:
@@ -194,7 +231,7 @@ class ChatStop(Blueprint):
         user = self._user_loader() if self._user_loader is not None else None
         return None if user is None else str(user)
 
-    def _dispatch(self, task_id: str) -> Response:
+    def _dispatch(self, task_id: str, **_of_the_prefix: object) -> Response:
         if request.method != "POST":
             return method_response()
         response = current_app.make_response(self._guarded_stop(task_id))
@@ -203,6 +240,7 @@ class ChatStop(Blueprint):
     def _stop(self, task_id: str) -> Response:
         state = self._state()
         body = read_body()
+        wait = read_wait()
         loaded = self._loaded_user()
         if self._user_loader is not None and loaded is None:
             raise WireError(403, "forbidden", "Nobody is logged in.")
@@ -213,12 +251,15 @@ class ChatStop(Blueprint):
         if loaded not in (None, user) or not is_id(task_id):
             outcome = StopOutcome.MISSING
         else:
-            outcome = state.worker.stop(task_id, owner)
+            outcome = state.worker.stop_and_wait(task_id, owner, wait)
         if outcome is StopOutcome.MISSING:
             state.warn_of_processes()
+        self._tell(task_id, owner, outcome)
+        return outcome_response(outcome, state.missing_ok)
+
+    def _tell(self, task_id: str, owner: Owner, outcome: StopOutcome) -> None:
         app = _current_app()
         send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
-        return outcome_response(outcome, state.missing_ok)
 
 
 def _current_app() -> Flask:
