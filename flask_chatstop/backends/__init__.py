@@ -1,5 +1,7 @@
 """The stores that tasks are kept in, each in a module of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from flask_chatstop.backends.base import (
@@ -22,19 +24,40 @@ __all__ = [
     "backend_from_url",
 ]
 
+_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+
 
 def backend_from_url(
     url: str, *, lease: float = 60.0, retention: float = 600.0, timeout: float = 2.0
 ) -> StopBackend:
     """Make the backend that a URL names; nothing is connected yet.
 
-    :param url: ``memory://``.
+    :param url: ``memory://``, or a database's: ``sqlite:///file.db``,
+        ``postgresql://``, ``mysql://`` or ``mariadb://``.
     :param lease: see :class:`StopBackend`, like the other options.
     :raises ConfigurationError: no backend has this scheme.
     """
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
+    if scheme.partition("+")[0] in _DATABASES:
+        with _needs_sqlalchemy():
+            from flask_chatstop.backends.database import DatabaseBackend
+        return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
     raise ConfigurationError(
-        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://."
+        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://,"
+        f" {'://, '.join(_DATABASES[:-1])}:// or {_DATABASES[-1]}://."
     )
+
+
+@contextmanager
+def _needs_sqlalchemy() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "sqlalchemy":
+            raise
+        raise ConfigurationError(
+            "A database needs the package sqlalchemy; run"
+            ' `pip install "flask_chatstop[database]"`.'
+        ) from error

@@ -1,0 +1,242 @@
+"""What the database backend has to know of drivers."""
+
+import importlib.util
+import math
+import os
+import select
+import socket
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import ArgumentError
+
+from flask_chatstop.errors import ConfigurationError
+
+# Of each scheme: the driver, its module, and the extra that brings it.
+_DRIVERS = {
+    "sqlite": ("pysqlite", "sqlite3", "database"),
+    "postgresql": ("psycopg", "psycopg", "postgresql"),
+    "mysql": ("pymysql", "pymysql", "mysql"),
+    "mariadb": ("pymysql", "pymysql", "mysql"),
+}
+_sqlite_engines: WeakSet[Engine] = WeakSet()
+
+
+def parse_url(url: str | URL) -> URL:
+    """Read a URL, and let one without a driver mean the driver we know.
+
+    :raises ConfigurationError: it cannot be used; says why, without its password.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            "The database URL cannot be read; write it like"
+            " postgresql://user:password@host/name."
+        ) from None
+    scheme, _, driver = parsed.drivername.partition("+")
+    known, module, extra = _DRIVERS.get(scheme, ("", "", ""))
+    if not known or driver not in ("", known):
+        raise ConfigurationError(
+            f"The database URL begins with {parsed.drivername}; use one of"
+            f" {', '.join(_DRIVERS)}, or give an engine instead."
+        )
+    # Looked for and not imported: psycopg has to see what gevent has patched, which
+    # gunicorn does after it has loaded the app when it preloads.
+    if importlib.util.find_spec(module) is None:
+        raise ConfigurationError(
+            f"{scheme}:// needs the package {module}; run"
+            f' `pip install "flask_chatstop[{extra}]"`.'
+        )
+    if scheme == "sqlite":
+        _refuse_memory(parsed)
+    return parsed.set(drivername=f"{scheme}+{known}")
+
+
+def make_engine(url: URL, timeout: float, *, keep_journal: bool = False) -> Engine:
+    """Make an engine of our own, whose every step ends within the timeout.
+
+    :param keep_journal: leave the journal mode of a SQLite file as it is.
+    """
+    options: dict[str, Any] = {
+        # Each of our statements stands for itself: no BEGIN, no COMMIT, no ROLLBACK.
+        "isolation_level": "AUTOCOMMIT",
+        "skip_autocommit_rollback": True,
+        "pool_reset_on_return": None,
+        "pool_size": 10,
+        "max_overflow": 0,
+        "pool_timeout": timeout,
+        "pool_use_lifo": True,
+    }
+    if url.get_backend_name() == "sqlite":
+        _refuse_memory(url)
+        # One connection: threads take turns in its pool, and only processes have to
+        # try again and again for the lock of the file.
+        options["pool_size"] = 1
+        engine = create_engine(url, connect_args={"timeout": 0}, **options)
+        if not keep_journal:
+            event.listen(engine, "connect", _write_ahead)
+        _sqlite_engines.add(engine)
+    elif url.get_backend_name() == "postgresql":
+        engine = create_engine(url, **options)
+        event.listen(engine, "do_connect", _PostgreSQLConnect(timeout).connect)
+    else:
+        seconds = max(1, int(timeout))
+        engine = create_engine(
+            url,
+            connect_args={
+                "connect_timeout": timeout,
+                "read_timeout": timeout,
+                "write_timeout": timeout,
+                # Else the server goes on waiting when we have given up.
+                "init_command": f"SET SESSION lock_wait_timeout={seconds},"
+                f" innodb_lock_wait_timeout={seconds}",
+            },
+            **options,
+        )
+    return engine
+
+
+def is_stale(connection: Any) -> bool:
+    """Tell whether the server has closed a connection that nothing was asked of.
+
+    Costs no round trip: an idle connection has something to read only when it was
+    cut. So a restarted server is not met by a statement that could not be repeated.
+    """
+    sock = getattr(connection, "_sock", connection)  # PyMySQL's
+    try:
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except AttributeError:
+        return False
+    except Exception:  # a closed connection, in the words of its driver
+        return True
+
+
+@contextmanager
+def bounded(driver: Any, deadline: float) -> Iterator[None]:
+    """Let what is done with a connection of psycopg or PyMySQL end in time."""
+    if hasattr(driver, "pgconn"):
+        driver.wait = partial(_wait, driver, deadline)
+        try:
+            yield
+        finally:
+            del driver.wait
+    elif hasattr(driver, "_read_timeout"):
+        before = driver._read_timeout, driver._write_timeout
+        left = max(0.001, deadline - time.monotonic())
+        driver._read_timeout = driver._write_timeout = left
+        try:
+            yield
+        finally:
+            driver._read_timeout, driver._write_timeout = before
+    else:
+        yield
+
+
+def keep_alive(connection: Any) -> None:
+    """Have a silent connection of psycopg probed, and given up after 25 s."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (("IDLE", 10), ("INTVL", 5), ("CNT", 3)):
+                if option := getattr(socket, f"TCP_KEEP{name}", None):
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class _PostgreSQLConnect:
+    """Connect psycopg to PostgreSQL, or to a pooler that refuses options."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        # A moment before we give up, so that the connection is not lost with it.
+        self._options = f"-c statement_timeout={max(1, int(timeout * 900))}"
+
+    def connect(
+        self, dialect: Dialect, record: Any, cargs: Any, cparams: dict[str, Any]
+    ) -> Any:
+        # psycopg takes less than 2 for 2, as libpq does.
+        cparams.setdefault("connect_timeout", max(2, math.ceil(self._timeout)))
+        # A prepared statement is not there in the next transaction through a pooler.
+        cparams.setdefault("prepare_threshold", None)
+        driver = dialect.loaded_dbapi
+        if self._options:
+            options = f"{cparams.get('options', '')} {self._options}".strip()
+            try:
+                return self._ready(driver.connect(**cparams | {"options": options}))
+            except driver.OperationalError as error:
+                # https://www.pgbouncer.org/config.html#ignore_startup_parameters
+                if "startup parameter" not in str(error):
+                    raise
+                self._options = ""
+        return self._ready(driver.connect(*cargs, **cparams))
+
+    def _ready(self, connection: Any) -> Any:
+        keep_alive(connection)
+        # For what SQLAlchemy asks of a new connection, before `bounded` takes over.
+        deadline = time.monotonic() + self._timeout
+        connection.wait = partial(_wait, connection, deadline)
+        return connection
+
+
+def _wait(
+    connection: Any, deadline: float, asking: Any, *args: Any, **options: Any
+) -> Any:
+    """Wait for PostgreSQL as psycopg does, but not past the deadline.
+
+    psycopg has no timeout of its own for a server that does not answer.
+    """
+    until = _until(asking, deadline, connection)
+    return type(connection).wait(connection, until, *args, **options)
+
+
+def _until(
+    asking: Generator[Any, Any, Any], deadline: float, connection: Any
+) -> Generator[Any, Any, Any]:
+    try:
+        wanted = next(asking)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                connection.pgconn.finish()
+                raise connection.OperationalError("no answer in time")
+            wanted = asking.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
+def _write_ahead(connection: sqlite3.Connection, record: object) -> None:
+    # A power cut may undo the last writes, but it ends the tasks they tell of too.
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _refuse_memory(url: URL) -> None:
+    name = url.database or ":memory:"
+    if ":memory:" in name or "mode=memory" in name or url.query.get("mode") == "memory":
+        raise ConfigurationError(
+            "SQLite in memory is seen by one connection only; name a file, like"
+            " sqlite:///chatstop.db, or use memory:// for a single process."
+        )
+
+
+def _before_fork() -> None:
+    # SQLite knows the locks of a process by its memory, which the child inherits
+    # without the locks: https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+    for engine in list(_sqlite_engines):
+        engine.dispose()
+
+
+os.register_at_fork(before=_before_fork)

@@ -1,0 +1,178 @@
+"""The engine of the database backend, and calls of bounded length on it."""
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, Table
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from flask_chatstop.backends.database_drivers import bounded, is_stale, make_engine
+from flask_chatstop.errors import BackendError, ChatStopError, ConfigurationError
+
+T = TypeVar("T")
+
+Source = URL | Engine | Callable[[], Engine]
+
+_DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+class Database:
+    """One database, connected to with the first call.
+
+    :param source: a URL, an engine, or what gives an engine.
+    :param table: created by itself on SQLite.
+    :param timeout: seconds that one call may take.
+    """
+
+    def __init__(self, source: Source, table: Table, *, timeout: float) -> None:
+        self._source = source
+        self._table = table
+        self._timeout = timeout
+        self._engine: Engine | None = None
+        self._is_own = False
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        source = self._engine or self._source
+        url = source.url if isinstance(source, Engine) else source
+        return url.render_as_string() if isinstance(url, URL) else repr(url)
+
+    @property
+    def engine(self) -> Engine:
+        """Give the engine, made or asked for the first time.
+
+        :raises BackendError: the callable gave none.
+        :raises ConfigurationError: it cannot serve as a store.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._open()
+            return self._engine
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do some work with a connection, within the timeout.
+
+        :param work: may be done again after SQLite found its file locked.
+        :raises BackendError: it failed.
+        """
+        engine, deadline = self.engine, time.monotonic() + self._timeout
+        while True:
+            try:
+                with engine.connect() as connection:
+                    driver = connection.connection.driver_connection
+                    if is_stale(driver):
+                        connection.invalidate()
+                        continue
+                    with bounded(driver, deadline):
+                        return work(connection)
+            except SQLAlchemyError as error:
+                if not self._may_go_on(error, deadline):
+                    raise self.failure(error) from getattr(error, "orig", error)
+
+    def create_table(self) -> None:
+        """Create the table and its indexes where they are not."""
+        self.run(self._create)
+
+    @contextmanager
+    def doorbell(self) -> Iterator[Any]:
+        """Give a driver's connection that the pool does without, and close it after.
+
+        :raises BackendError: there is none, or its driver failed while it was used.
+        """
+        engine = self.engine
+        try:
+            with engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                connection.detach()
+                yield driver
+        except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+            raise self.failure(error) from getattr(error, "orig", error)
+
+    def close(self) -> None:
+        """Close the connections of an engine of our own."""
+        with self._lock:
+            if self._engine is not None and self._is_own:
+                self._engine.dispose()
+
+    def after_fork(self) -> None:
+        """Leave every connection to the parent."""
+        self._lock = threading.Lock()
+        if self._engine is not None:
+            self._engine.dispose(close=False)
+
+    def failure(self, error: Exception) -> BackendError:
+        """Say what is wrong and what to do, without a password."""
+        orig = getattr(error, "orig", None) or error
+        if _is_missing_table(orig):
+            return BackendError(
+                f"{self} has no table {self._table.fullname}; create it with"
+                " `flask chatstop init-db`."
+            )
+        text = " ".join(str(orig).split())
+        if self._engine is not None and (password := self._engine.url.password):
+            text = text.replace(str(password), "***")
+        if "unable to open database file" in text:
+            text += "; its directory must exist and be writable"
+        return BackendError(f"{self}: {text}")
+
+    def _open(self) -> Engine:
+        source = self._source
+        if isinstance(source, URL):
+            self._is_own = True
+            return make_engine(source, self._timeout)
+        try:
+            engine = source if isinstance(source, Engine) else source()
+        except ChatStopError:
+            raise
+        except Exception as error:
+            raise BackendError(f"The callable gave no engine: {error}") from error
+        name = engine.dialect.name if isinstance(engine, Engine) else repr(engine)
+        if name not in _DIALECTS:
+            raise ConfigurationError(
+                f"The engine is {name}; use one of {', '.join(_DIALECTS)}."
+            )
+        # Of SQLite the file is all that is needed, and how long to wait for its lock
+        # is ours to say only on connections of our own.
+        self._is_own = name == "sqlite"
+        if self._is_own:
+            return make_engine(engine.url, self._timeout, keep_journal=True)
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _may_go_on(self, error: SQLAlchemyError, deadline: float) -> bool:
+        """Wait for SQLite's lock, or create its table; tell if that helped."""
+        orig = error.orig if isinstance(error, DBAPIError) else None
+        if (
+            not isinstance(orig, sqlite3.OperationalError)
+            or time.monotonic() > deadline
+        ):
+            return False
+        if _is_missing_table(orig):
+            self.run(self._create)
+            return True
+        # SQLite's own wait for a lock would hold up every greenlet of gevent, and
+        # gives no turn to those who wait long. What was refused has changed nothing.
+        is_locked = orig.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        if is_locked:
+            time.sleep(random.uniform(0.0005, 0.005))
+        return is_locked
+
+    def _create(self, connection: Connection) -> None:
+        if connection.dialect.name != "sqlite":
+            self._table.create(connection, checkfirst=True)
+            return
+        # Not Table.create(): two processes would both look first and then create.
+        connection.execute(CreateTable(self._table, if_not_exists=True))
+        for index in self._table.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _is_missing_table(error: BaseException) -> bool:
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    is_mysqls = error.args[:1] == (1146,)
+    return state == "42P01" or is_mysqls or "no such table" in str(error)

@@ -1,0 +1,58 @@
+"""How a worker hears of stops, in the databases that can tell."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from flask_chatstop.backends.database_drivers import bounded, keep_alive
+from flask_chatstop.backends.database_queries import CHANNEL_PREFIX
+
+Heard = Callable[[Collection[str]], None]
+
+
+def hear_notifications(
+    driver: Any,
+    worker_id: str,
+    look: Callable[[], None],
+    heard: Heard,
+    closing: threading.Event,
+    timeout: float,
+) -> None:
+    """Hear PostgreSQL's notifications to one worker until ``closing`` is set.
+
+    :param driver: a connection of psycopg, for this alone.
+    :param look: asks the table, for what came before the listening.
+    """
+    from psycopg.sql import SQL, Identifier
+
+    with bounded(driver, time.monotonic() + timeout):
+        keep_alive(driver)
+        channel = Identifier(CHANNEL_PREFIX + worker_id)
+        driver.execute(SQL("LISTEN {}").format(channel))
+    look()
+    while not closing.is_set():
+        for notify in driver.notifies(timeout=min(timeout, 0.5)):
+            heard([notify.payload])
+
+
+def watch_file(
+    driver: sqlite3.Connection, look: Callable[[], None], closing: threading.Event
+) -> None:
+    """Look whenever another connection has written to a SQLite file.
+
+    :param driver: a connection for this alone; what it writes itself goes unseen.
+    """
+    seen = _version(driver)
+    look()
+    while not closing.wait(0.01):
+        version = _version(driver)
+        if version != seen:
+            seen = version
+            look()
+
+
+def _version(driver: sqlite3.Connection) -> int:
+    version: int = driver.execute("PRAGMA data_version").fetchone()[0]
+    return version
