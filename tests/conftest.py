@@ -1,7 +1,8 @@
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -52,3 +53,17 @@ def mariadb_url() -> Iterator[str]:
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'chatstop.db'}"
+
+
+@pytest.fixture
+def open_backend() -> Iterator[Callable[..., DatabaseBackend]]:
+    """Open backends that are closed after the test."""
+    backends: list[DatabaseBackend] = []
+
+    def open_backend(source: Any, **options: Any) -> DatabaseBackend:
+        backends.append(DatabaseBackend(source, **options))
+        return backends[-1]
+
+    yield open_backend
+    for backend in backends:
+        backend.close()

@@ -15,18 +15,17 @@ from flask_chatstop.backends.base import (
     StopOutcome,
     TaskRecord,
 )
-from flask_chatstop.backends.database_drivers import parse_url
-from flask_chatstop.backends.database_engine import Database
-from flask_chatstop.backends.database_queries import Queries, queries_for
-from flask_chatstop.backends.database_table import task_table
-from flask_chatstop.backends.doorbells import hear_notifications, watch_file
+from flask_chatstop.backends.database.dialects import queries_for
+from flask_chatstop.backends.database.doorbells import hear_notifications, watch_file
+from flask_chatstop.backends.database.drivers import parse_url
+from flask_chatstop.backends.database.engine import Database
+from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.table import task_table
 from flask_chatstop.errors import BackendError, ConfigurationError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-__all__ = ["DatabaseBackend", "task_table"]
 
 _PURGE_INTERVAL = 60.0
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from flask_chatstop.backends.database_drivers import bounded, keep_alive
-from flask_chatstop.backends.database_queries import CHANNEL_PREFIX
+from flask_chatstop.backends.database.dialects import CHANNEL_PREFIX
+from flask_chatstop.backends.database.drivers import bounded, is_locked
+from flask_chatstop.backends.database.postgresql import keep_alive
 
 Heard = Callable[[Collection[str]], None]
 
@@ -44,15 +45,16 @@ def watch_file(
 
     :param driver: a connection for this alone; what it writes itself goes unseen.
     """
-    seen = _version(driver)
-    look()
-    while not closing.wait(0.01):
-        version = _version(driver)
-        if version != seen:
+    seen = None
+    while True:
+        try:
+            version = driver.execute("PRAGMA data_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            version = None
+        if version is None or version != seen:
             seen = version
             look()
-
-
-def _version(driver: sqlite3.Connection) -> int:
-    version: int = driver.execute("PRAGMA data_version").fetchone()[0]
-    return version
+        if closing.wait(0.01):
+            break

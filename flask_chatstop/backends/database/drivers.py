@@ -1,22 +1,20 @@
 """What the database backend has to know of drivers."""
 
 import importlib.util
-import math
 import os
 import select
-import socket
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import ArgumentError
 
+from flask_chatstop.backends.database.postgresql import PostgreSQLConnect, wait_until
 from flask_chatstop.errors import ConfigurationError
 
 # Of each scheme: the driver, its module, and the extra that brings it.
@@ -86,7 +84,7 @@ def make_engine(url: URL, timeout: float, *, keep_journal: bool = False) -> Engi
         _sqlite_engines.add(engine)
     elif url.get_backend_name() == "postgresql":
         engine = create_engine(url, **options)
-        event.listen(engine, "do_connect", _PostgreSQLConnect(timeout).connect)
+        event.listen(engine, "do_connect", PostgreSQLConnect(timeout).connect)
     else:
         seconds = max(1, int(timeout))
         engine = create_engine(
@@ -121,11 +119,16 @@ def is_stale(connection: Any) -> bool:
         return True
 
 
+def is_locked(error: sqlite3.Error) -> bool:
+    """Tell whether another connection held the lock of SQLite's file."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
 @contextmanager
 def bounded(driver: Any, deadline: float) -> Iterator[None]:
     """Let what is done with a connection of psycopg or PyMySQL end in time."""
     if hasattr(driver, "pgconn"):
-        driver.wait = partial(_wait, driver, deadline)
+        driver.wait = partial(wait_until, driver, deadline)
         try:
             yield
         finally:
@@ -140,77 +143,6 @@ def bounded(driver: Any, deadline: float) -> Iterator[None]:
             driver._read_timeout, driver._write_timeout = before
     else:
         yield
-
-
-def keep_alive(connection: Any) -> None:
-    """Have a silent connection of psycopg probed, and given up after 25 s."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in (("IDLE", 10), ("INTVL", 5), ("CNT", 3)):
-                if option := getattr(socket, f"TCP_KEEP{name}", None):
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-class _PostgreSQLConnect:
-    """Connect psycopg to PostgreSQL, or to a pooler that refuses options."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        # A moment before we give up, so that the connection is not lost with it.
-        self._options = f"-c statement_timeout={max(1, int(timeout * 900))}"
-
-    def connect(
-        self, dialect: Dialect, record: Any, cargs: Any, cparams: dict[str, Any]
-    ) -> Any:
-        # psycopg takes less than 2 for 2, as libpq does.
-        cparams.setdefault("connect_timeout", max(2, math.ceil(self._timeout)))
-        # A prepared statement is not there in the next transaction through a pooler.
-        cparams.setdefault("prepare_threshold", None)
-        driver = dialect.loaded_dbapi
-        if self._options:
-            options = f"{cparams.get('options', '')} {self._options}".strip()
-            try:
-                return self._ready(driver.connect(**cparams | {"options": options}))
-            except driver.OperationalError as error:
-                # https://www.pgbouncer.org/config.html#ignore_startup_parameters
-                if "startup parameter" not in str(error):
-                    raise
-                self._options = ""
-        return self._ready(driver.connect(*cargs, **cparams))
-
-    def _ready(self, connection: Any) -> Any:
-        keep_alive(connection)
-        # For what SQLAlchemy asks of a new connection, before `bounded` takes over.
-        deadline = time.monotonic() + self._timeout
-        connection.wait = partial(_wait, connection, deadline)
-        return connection
-
-
-def _wait(
-    connection: Any, deadline: float, asking: Any, *args: Any, **options: Any
-) -> Any:
-    """Wait for PostgreSQL as psycopg does, but not past the deadline.
-
-    psycopg has no timeout of its own for a server that does not answer.
-    """
-    until = _until(asking, deadline, connection)
-    return type(connection).wait(connection, until, *args, **options)
-
-
-def _until(
-    asking: Generator[Any, Any, Any], deadline: float, connection: Any
-) -> Generator[Any, Any, Any]:
-    try:
-        wanted = next(asking)
-        while True:
-            ready = yield wanted
-            if not ready and time.monotonic() > deadline:
-                connection.pgconn.finish()
-                raise connection.OperationalError("no answer in time")
-            wanted = asking.send(ready)
-    except StopIteration as end:
-        return end.value
 
 
 def _write_ahead(connection: sqlite3.Connection, record: object) -> None:

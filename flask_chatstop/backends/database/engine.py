@@ -12,7 +12,12 @@ from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from flask_chatstop.backends.database_drivers import bounded, is_stale, make_engine
+from flask_chatstop.backends.database.drivers import (
+    bounded,
+    is_locked,
+    is_stale,
+    make_engine,
+)
 from flask_chatstop.errors import BackendError, ChatStopError, ConfigurationError
 
 T = TypeVar("T")
@@ -41,7 +46,8 @@ class Database:
     def __str__(self) -> str:
         source = self._engine or self._source
         url = source.url if isinstance(source, Engine) else source
-        return url.render_as_string() if isinstance(url, URL) else repr(url)
+        # A query may hold a password too, and that one SQLAlchemy does not hide.
+        return str(url.set(query={})) if isinstance(url, URL) else repr(url)
 
     @property
     def engine(self) -> Engine:
@@ -66,7 +72,7 @@ class Database:
             try:
                 with engine.connect() as connection:
                     driver = connection.connection.driver_connection
-                    if is_stale(driver):
+                    if is_stale(driver) and time.monotonic() < deadline:
                         connection.invalidate()
                         continue
                     with bounded(driver, deadline):
@@ -115,8 +121,9 @@ class Database:
                 " `flask chatstop init-db`."
             )
         text = " ".join(str(orig).split())
-        if self._engine is not None and (password := self._engine.url.password):
-            text = text.replace(str(password), "***")
+        url = self.engine.url
+        for password in (url.password, url.query.get("password")):
+            text = text.replace(str(password), "***") if password else text
         if "unable to open database file" in text:
             text += "; its directory must exist and be writable"
         return BackendError(f"{self}: {text}")
@@ -147,20 +154,19 @@ class Database:
     def _may_go_on(self, error: SQLAlchemyError, deadline: float) -> bool:
         """Wait for SQLite's lock, or create its table; tell if that helped."""
         orig = error.orig if isinstance(error, DBAPIError) else None
-        if (
-            not isinstance(orig, sqlite3.OperationalError)
-            or time.monotonic() > deadline
-        ):
+        if not isinstance(orig, sqlite3.OperationalError):
+            return False
+        if time.monotonic() > deadline:
             return False
         if _is_missing_table(orig):
             self.run(self._create)
             return True
         # SQLite's own wait for a lock would hold up every greenlet of gevent, and
         # gives no turn to those who wait long. What was refused has changed nothing.
-        is_locked = orig.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-        if is_locked:
-            time.sleep(random.uniform(0.0005, 0.005))
-        return is_locked
+        if not is_locked(orig):
+            return False
+        time.sleep(random.uniform(0.0005, 0.005))
+        return True
 
     def _create(self, connection: Connection) -> None:
         if connection.dialect.name != "sqlite":
