@@ -47,7 +47,9 @@ class Database:
         source = self._engine or self._source
         url = source.url if isinstance(source, Engine) else source
         # A query may hold a password too, and that one SQLAlchemy does not hide.
-        return str(url.set(query={})) if isinstance(url, URL) else repr(url)
+        if isinstance(url, URL):
+            return url.set(query={}).render_as_string()
+        return repr(url)
 
     @property
     def engine(self) -> Engine:
