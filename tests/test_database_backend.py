@@ -1,6 +1,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import (
     ALICE,
     BackendContract,
+    listening,
     new_record,
     new_worker,
     wait_until,
@@ -119,6 +121,7 @@ def test_only_the_lost_ones_are_inserted_again(backend: DatabaseBackend) -> None
     assert [statement.split()[0] for statement in seen] == [
         "UPDATE",
         "SELECT",
+        "SELECT",
         "INSERT",
     ]
     assert backend.stop(records[-1].task_id, ALICE) is StopOutcome.STOPPING
@@ -141,6 +144,26 @@ def test_nothing_but_the_statement_goes_over_the_wire(
     backend.stop(record.task_id, ALICE)
     backend.end(record, EndReason.STOPPED)
     assert questions() - before == 3 + 1
+
+
+def test_a_stop_and_its_ring_are_one_round_trip(
+    postgresql_url: str, open_backend: Open, tmp_path: Path
+) -> None:
+    backend = open_backend(postgresql_url)
+    record = new_record()
+    backend.announce(record)
+    with listening(backend, [record]) as bell, (tmp_path / "trace").open("w+") as file:
+        with backend.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+        driver.pgconn.trace(file.fileno())
+        backend.stop(record.task_id, ALICE)
+        driver.pgconn.untrace()
+        assert bell.get(timeout=5) == record.task_id
+        file.seek(0)
+        sent = [line.split()[2:] for line in file]
+    ends = [fields for fields in sent if fields[:1] == ["F"] and fields[2:] == ["Sync"]]
+    assert len(ends) == 1, sent
+    assert not [fields for fields in sent if fields[2:3] == ["Query"]]
 
 
 def test_a_row_says_whose_task_it_is_and_where_it_runs(

@@ -34,7 +34,8 @@ class DatabaseBackend(StopBackend):
     """Serve the processes of one host on SQLite, or of many on a database server.
 
     PostgreSQL rings the worker of a stopped task by ``NOTIFY``; a SQLite file is
-    watched every 10 ms and MySQL or MariaDB asked every 100 ms while tasks run.
+    watched every 10 ms, and MySQL and MariaDB (and PostgreSQL by another driver than
+    psycopg 3) are asked every 100 ms while tasks run.
     SQLite creates the table by itself, elsewhere ``flask chatstop init-db`` or a
     migration does. Old rows go by themselves.
 
@@ -121,7 +122,7 @@ class DatabaseBackend(StopBackend):
             heard(self.stops(worker_id, running()))
 
         dialect = self.engine.dialect.name
-        if dialect == "postgresql":
+        if dialect == "postgresql" and self._listen.engine.driver == "psycopg":
             with self._listen.doorbell() as driver:
                 hear_notifications(
                     driver, worker_id, look, heard, closing, self.timeout

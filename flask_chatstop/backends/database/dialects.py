@@ -8,7 +8,6 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
-    Executable,
     Table,
     Text,
     any_,
@@ -31,6 +30,7 @@ class _ReturningQueries(Queries):
 
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
         super().__init__(table, lease=lease, retention=retention)
+        self._taking = self._upsert(self._insertion).returning(self._columns.task_id)
         state = self._columns.state
         self._stop = (
             update(table)
@@ -44,20 +44,15 @@ class _ReturningQueries(Queries):
         return found
 
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
-        statement = self._replacing(self._insert().values(row))
-        taken = statement.returning(self._columns.task_id)
-        return connection.execute(taken).first() is not None
+        return connection.execute(self._taking, row).first() is not None
 
-    def _upsert(self, rows: list[dict[str, Any]]) -> Executable:
-        return self._replacing(self._insert().values(rows))
-
-    def _insert(self) -> sqlite.Insert:
+    def _insert(self) -> Any:
         return sqlite.insert(self._table)
 
-    def _replacing(self, statement: sqlite.Insert) -> sqlite.Insert:
-        return statement.on_conflict_do_update(
+    def _upsert(self, insertion: Any) -> Any:
+        return insertion.on_conflict_do_update(
             index_elements=[self._columns.task_id],
-            set_={name: statement.excluded[name] for name in REPLACED},
+            set_={name: insertion.excluded[name] for name in REPLACED},
             where=self._is_expired,
         )
 

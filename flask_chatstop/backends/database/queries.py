@@ -10,13 +10,11 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Executable,
     Table,
     and_,
     bindparam,
     case,
     delete,
-    insert,
     select,
     update,
 )
@@ -47,10 +45,7 @@ class Queries:
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
         self._table, self._columns = table, table.c
         c = table.c
-        self._fresh: dict[str, Any] = {
-            "created_at": now(),
-            "expires_at": now() + lease,
-        }
+        fresh = {"created_at": now(), "expires_at": now() + lease}
         self._is_task = c.task_id == bindparam("b_task_id")
         self._is_expired = c.expires_at <= now()
         self._is_over = c.state.not_in(["running", "stopping"])
@@ -60,6 +55,12 @@ class Queries:
             c.owner_source == bindparam("b_source"),
             c.owner_user == bindparam("b_user"),
             ~self._is_expired,
+        )
+        self._insertion = self._insert().values(fresh)
+        self._reinsertion = self._upsert(self._insert())
+        self._lease = lease
+        self._replacement = (
+            update(table).where(self._is_task, self._is_expired).values(fresh)
         )
         is_workers = c.worker_id == bindparam("b_worker_id")
         is_kept = and_(self._is_any(), is_workers, ~self._is_over)
@@ -100,10 +101,7 @@ class Queries:
             return
         for task_id in connection.scalars(self._kept, params):
             known.pop(_str(task_id), None)
-        # In one order everywhere, so that no two workers wait for each other.
-        rows = [self._row(known[task_id]) for task_id in sorted(known)]
-        for start in range(0, len(rows), _BATCH):
-            connection.execute(self._upsert(rows[start : start + _BATCH]))
+        self._insert_lost(connection, list(known.values()))
 
     def stop(self, connection: Connection, task_id: str, owner: Owner) -> StopOutcome:
         """Let a task be stopping if it runs, and tell what it is."""
@@ -151,6 +149,16 @@ class Queries:
         params = {"b_task_ids": self._list(_str(task_id) for task_id in task_ids)}
         return connection.execute(self._purge, params).rowcount
 
+    def _insert_lost(self, connection: Connection, lost: list[TaskRecord]) -> None:
+        # With times that are values, as PyMySQL sends many rows at once if all of
+        # each is; and in one order, so that no two workers wait for each other.
+        clock: float = connection.scalar(select(now())) or 0.0
+        times = {"created_at": clock, "expires_at": clock + self._lease}
+        lost.sort(key=lambda record: record.task_id)
+        for start in range(0, len(lost), _BATCH):
+            rows = [self._row(x) | times for x in lost[start : start + _BATCH]]
+            connection.execute(self._reinsertion, rows)
+
     def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
         # MariaDB's UPDATE returns no columns, and it need not: a running task is
         # known by the count of rows, so only what is over or missing costs a second
@@ -165,22 +173,20 @@ class Queries:
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
         # Not by ON DUPLICATE KEY UPDATE: its count of rows is 1 both for a row that
         # was inserted and for one that was left as it is.
-        c = self._columns
         try:
-            connection.execute(insert(self._table).values(**row))
+            connection.execute(self._insertion, row)
         except IntegrityError:
-            is_expired = and_(c.task_id == row["task_id"], self._is_expired)
-            taken = connection.execute(
-                update(self._table).where(is_expired).values(row)
-            )
-            return bool(taken.rowcount)
+            params = row | {"b_task_id": row["task_id"]}
+            return bool(connection.execute(self._replacement, params).rowcount)
         return True
 
-    def _upsert(self, rows: list[dict[str, Any]]) -> Executable:
-        statement = mysql.insert(self._table).values(rows)
-        new, old = statement.inserted, self._columns
+    def _insert(self) -> Any:
+        return mysql.insert(self._table)
+
+    def _upsert(self, insertion: Any) -> Any:
+        new, old = insertion.inserted, self._columns
         # expires_at comes last: MySQL reads what it has just assigned.
-        return statement.on_duplicate_key_update(
+        return insertion.on_duplicate_key_update(
             [
                 (name, case((self._is_expired, new[name]), else_=old[name]))
                 for name in REPLACED
@@ -212,7 +218,6 @@ class Queries:
             "owner_user": self._text(record.owner.user),
             "worker_id": self._text(record.worker_id),
             "state": "running",
-            **self._fresh,
         }
 
 
