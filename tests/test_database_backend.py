@@ -1,3 +1,5 @@
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, event, select, text
 
-from flask_chatstop import EndReason, Owner, StopOutcome
+from flask_chatstop import BackendError, EndReason, Owner, StopOutcome
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import (
     ALICE,
@@ -228,3 +230,40 @@ def purge_all(backend: DatabaseBackend) -> None:
     backend.check()
     with backend.engine.connect() as connection:
         connection.execute(delete(backend.table))
+
+
+def test_all_calls_at_once_never_fail(backend: DatabaseBackend) -> None:
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(300)]
+    backend.renew(records)
+    errors: list[BackendError] = []
+    done = threading.Event()
+
+    def repeat(work: Callable[[], object]) -> None:
+        try:
+            while not done.is_set():
+                work()
+        except BackendError as error:
+            errors.append(error)
+
+    def stop_and_end() -> None:
+        for record in records:
+            backend.stop(record.task_id, ALICE)
+            backend.end(record, EndReason.STOPPED)
+
+    shuffled = random.sample(records, len(records))
+    works: list[Callable[[], object]] = [
+        lambda: backend.renew(records),
+        lambda: backend.renew(shuffled),
+        backend.purge,
+    ]
+    threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        stop_and_end()
+    finally:
+        done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from flask_chatstop.backends.database.dialects import CHANNEL_PREFIX
-from flask_chatstop.backends.database.drivers import bounded, is_locked
+from flask_chatstop.backends.database.drivers import bounded, is_refused
 from flask_chatstop.backends.database.postgresql import keep_alive
 
 Heard = Callable[[Collection[str]], None]
@@ -50,7 +50,7 @@ def watch_file(
         try:
             version = driver.execute("PRAGMA data_version").fetchone()
         except sqlite3.OperationalError as error:
-            if not is_locked(error):
+            if not is_refused(error):
                 raise
             version = None
         if version is None or version != seen:

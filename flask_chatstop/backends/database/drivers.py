@@ -58,7 +58,9 @@ def parse_url(url: str | URL) -> URL:
     return parsed.set(drivername=f"{scheme}+{known}")
 
 
-def make_engine(url: URL, timeout: float, *, keep_journal: bool = False) -> Engine:
+def make_engine(
+    url: URL, timeout: float, *, pool_size: int, keep_journal: bool = False
+) -> Engine:
     """Make an engine of our own, whose every step ends within the timeout.
 
     :param keep_journal: leave the journal mode of a SQLite file as it is.
@@ -68,16 +70,13 @@ def make_engine(url: URL, timeout: float, *, keep_journal: bool = False) -> Engi
         "isolation_level": "AUTOCOMMIT",
         "skip_autocommit_rollback": True,
         "pool_reset_on_return": None,
-        "pool_size": 10,
+        "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout,
         "pool_use_lifo": True,
     }
     if url.get_backend_name() == "sqlite":
         _refuse_memory(url)
-        # One connection: threads take turns in its pool, and only processes have to
-        # try again and again for the lock of the file.
-        options["pool_size"] = 1
         engine = create_engine(url, connect_args={"timeout": 0}, **options)
         if not keep_journal:
             event.listen(engine, "connect", _write_ahead)
@@ -119,9 +118,15 @@ def is_stale(connection: Any) -> bool:
         return True
 
 
-def is_locked(error: sqlite3.Error) -> bool:
-    """Tell whether another connection held the lock of SQLite's file."""
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+def is_refused(error: Any) -> bool:
+    """Tell whether a statement gave way to another one, and has changed nothing."""
+    # SQLite's own wait for the lock of its file would hold up every greenlet of
+    # gevent, and gives no turn to those who wait long.
+    if isinstance(error, sqlite3.Error):
+        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    # A deadlock, or a conflict where the default isolation is stricter than usual.
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return state in ("40001", "40P01") or error.args[:1] == (1213,)
 
 
 @contextmanager

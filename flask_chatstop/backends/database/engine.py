@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Table
@@ -14,10 +14,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from flask_chatstop.backends.database.drivers import (
     bounded,
-    is_locked,
+    is_refused,
     is_stale,
     make_engine,
 )
+from flask_chatstop.backends.database.turns import Turns
 from flask_chatstop.errors import BackendError, ChatStopError, ConfigurationError
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Database:
         self._table = table
         self._timeout = timeout
         self._engine: Engine | None = None
-        self._is_own = False
+        self._turns: Turns | None = None
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
@@ -69,7 +70,18 @@ class Database:
         :param work: may be done again after SQLite found its file locked.
         :raises BackendError: it failed.
         """
-        engine, deadline = self.engine, time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._timeout
+        engine, turns = self.engine, self._turns
+        with turns.taken(deadline) if turns else nullcontext():
+            return self._attempt(engine, work, deadline)
+
+    def create_table(self) -> None:
+        """Create the table and its indexes where they are not."""
+        self.run(self._create)
+
+    def _attempt(
+        self, engine: Engine, work: Callable[[Connection], T], deadline: float
+    ) -> T:
         while True:
             try:
                 with engine.connect() as connection:
@@ -80,12 +92,8 @@ class Database:
                     with bounded(driver, deadline):
                         return work(connection)
             except SQLAlchemyError as error:
-                if not self._may_go_on(error, deadline):
+                if not self._may_go_on(engine, error, deadline):
                     raise self.failure(error) from getattr(error, "orig", error)
-
-    def create_table(self) -> None:
-        """Create the table and its indexes where they are not."""
-        self.run(self._create)
 
     @contextmanager
     def doorbell(self) -> Iterator[Any]:
@@ -105,12 +113,14 @@ class Database:
     def close(self) -> None:
         """Close the connections of an engine of our own."""
         with self._lock:
-            if self._engine is not None and self._is_own:
+            if self._engine is not None and self._turns is not None:
                 self._engine.dispose()
 
     def after_fork(self) -> None:
         """Leave every connection to the parent."""
         self._lock = threading.Lock()
+        if self._turns is not None:
+            self._turns = Turns(self._turns.places)
         if self._engine is not None:
             self._engine.dispose(close=False)
 
@@ -133,8 +143,7 @@ class Database:
     def _open(self) -> Engine:
         source = self._source
         if isinstance(source, URL):
-            self._is_own = True
-            return make_engine(source, self._timeout)
+            return self._open_own(source)
         try:
             engine = source if isinstance(source, Engine) else source()
         except ChatStopError:
@@ -148,24 +157,29 @@ class Database:
             )
         # Of SQLite the file is all that is needed, and how long to wait for its lock
         # is ours to say only on connections of our own.
-        self._is_own = name == "sqlite"
-        if self._is_own:
-            return make_engine(engine.url, self._timeout, keep_journal=True)
+        if name == "sqlite":
+            return self._open_own(engine.url, keep_journal=True)
         return engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def _may_go_on(self, error: SQLAlchemyError, deadline: float) -> bool:
-        """Wait for SQLite's lock, or create its table; tell if that helped."""
+    def _open_own(self, url: URL, *, keep_journal: bool = False) -> Engine:
+        # SQLite writes for one at a time; its threads may as well wait here.
+        places = 1 if url.get_backend_name() == "sqlite" else 10
+        self._turns = Turns(places)
+        return make_engine(
+            url, self._timeout, pool_size=places, keep_journal=keep_journal
+        )
+
+    def _may_go_on(
+        self, engine: Engine, error: SQLAlchemyError, deadline: float
+    ) -> bool:
+        """Wait for a lock of SQLite's, or create its table; tell if that helped."""
         orig = error.orig if isinstance(error, DBAPIError) else None
-        if not isinstance(orig, sqlite3.OperationalError):
+        if orig is None or time.monotonic() > deadline:
             return False
-        if time.monotonic() > deadline:
-            return False
-        if _is_missing_table(orig):
-            self.run(self._create)
+        if isinstance(orig, sqlite3.Error) and _is_missing_table(orig):
+            self._attempt(engine, self._create, deadline)
             return True
-        # SQLite's own wait for a lock would hold up every greenlet of gevent, and
-        # gives no turn to those who wait long. What was refused has changed nothing.
-        if not is_locked(orig):
+        if not is_refused(orig):
             return False
         time.sleep(random.uniform(0.0005, 0.005))
         return True
