@@ -68,6 +68,19 @@ def test_a_restart_between_two_calls_goes_unnoticed(
     assert backend.announce(new_record()) is True
 
 
+def test_the_doorbell_is_heard_at_once_after_a_restart(
+    server: PostgreSQLServer, open_backend: Open
+) -> None:
+    backend = open_backend(server.url)
+    record = new_record()
+    backend.announce(record)
+    server.stop()
+    server.start()
+    with listening(backend, [record]) as bell:
+        backend.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+
+
 @pytest.mark.parametrize("is_connected", [True, False])
 @pytest.mark.parametrize("by_engine", [True, False])
 def test_a_server_that_hangs_is_given_up_in_time(

@@ -67,7 +67,7 @@ class Database:
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do some work with a connection, within the timeout.
 
-        :param work: may be done again after SQLite found its file locked.
+        :param work: may be done again when the database refused a statement in it.
         :raises BackendError: it failed.
         """
         deadline = time.monotonic() + self._timeout
@@ -84,13 +84,11 @@ class Database:
     ) -> T:
         while True:
             try:
-                with engine.connect() as connection:
-                    driver = connection.connection.driver_connection
-                    if is_stale(driver) and time.monotonic() < deadline:
-                        connection.invalidate()
-                        continue
-                    with bounded(driver, deadline):
-                        return work(connection)
+                with (
+                    _connection(engine, deadline) as (connection, driver),
+                    bounded(driver, deadline),
+                ):
+                    return work(connection)
             except SQLAlchemyError as error:
                 if not self._may_go_on(engine, error, deadline):
                     raise self.failure(error) from getattr(error, "orig", error)
@@ -101,10 +99,9 @@ class Database:
 
         :raises BackendError: there is none, or its driver failed while it was used.
         """
-        engine = self.engine
+        engine, deadline = self.engine, time.monotonic() + self._timeout
         try:
-            with engine.connect() as connection:
-                driver = connection.connection.driver_connection
+            with _connection(engine, deadline) as (connection, driver):
                 connection.detach()
                 yield driver
         except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
@@ -172,7 +169,7 @@ class Database:
     def _may_go_on(
         self, engine: Engine, error: SQLAlchemyError, deadline: float
     ) -> bool:
-        """Wait for a lock of SQLite's, or create its table; tell if that helped."""
+        """Wait after a refusal, or create SQLite's table; tell whether to try again."""
         orig = error.orig if isinstance(error, DBAPIError) else None
         if orig is None or time.monotonic() > deadline:
             return False
@@ -192,6 +189,19 @@ class Database:
         connection.execute(CreateTable(self._table, if_not_exists=True))
         for index in self._table.indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+@contextmanager
+def _connection(engine: Engine, deadline: float) -> Iterator[tuple[Connection, Any]]:
+    """Give a connection that its server has not cut, and its driver's."""
+    while True:
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            if is_stale(driver) and time.monotonic() < deadline:
+                connection.invalidate()
+                continue
+            yield connection, driver
+            return
 
 
 def _is_missing_table(error: BaseException) -> bool:
