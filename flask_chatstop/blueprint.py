@@ -10,6 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from flask_chatstop.backends import Owner, StopOutcome, TaskRecord
+from flask_chatstop.cli import commands
 from flask_chatstop.config import AppState
 from flask_chatstop.errors import (
     BackendError,
@@ -60,7 +61,8 @@ class ChatStop(Blueprint):
         are an app each. ``sha256:`` and a key's hexadecimal digest may stand in its
         place. Needed unless ``auth`` is given.
     ``CHATSTOP_BACKEND``
-        A URL or a :class:`StopBackend`. Default ``memory://``, for one process.
+        A URL, ``memory://`` or a database's like ``postgresql://``, or a
+        :class:`StopBackend`. Default ``memory://``, for one process.
     ``CHATSTOP_MISSING_OK``
         Answer the stop of an unknown task with success, as Dify's server does,
         instead of 404. Default ``False``.
@@ -198,6 +200,7 @@ class ChatStop(Blueprint):
 
     def _configure(self, setup: BlueprintSetupState) -> None:
         app: Flask = setup.app  # type: ignore[assignment]
+        app.cli.add_command(commands)
         if AppState.of(app).keys is None and self._needs_keys:
             raise ConfigurationError(
                 'Nobody could be let in: set CHATSTOP_API_KEYS, like {"key": "app"},'

@@ -1,5 +1,7 @@
 """The stores that tasks are kept in, each in a module of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from flask_chatstop.backends.base import (
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 def backend_from_url(
@@ -34,8 +37,9 @@ def backend_from_url(
 ) -> StopBackend:
     """Make the backend that a URL names; nothing is connected yet.
 
-    :param url: ``memory://``, or ``redis://``, ``rediss://``, ``unix://``,
-        ``valkey://`` or ``valkeys://`` as redis-py understands them.
+    :param url: ``memory://``; a database's, ``sqlite:///file.db``, ``postgresql://``,
+        ``mysql://`` or ``mariadb://``, as SQLAlchemy understands them; or ``redis://``,
+        ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``, as redis-py does.
     :param lease: see :class:`StopBackend`, like the other options.
     :raises ConfigurationError: no backend has this scheme, or its package is missing.
     """
@@ -44,7 +48,24 @@ def backend_from_url(
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
     if scheme in _REDIS_SCHEMES:
         return RedisBackend(url, lease=lease, retention=retention, timeout=timeout)
+    if scheme.partition("+")[0] in _DATABASES:
+        with _needs_sqlalchemy():
+            from flask_chatstop.backends.database import DatabaseBackend
+        return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
     raise ConfigurationError(
-        f"No backend has the scheme {scheme!r}; use a URL that begins with"
-        " memory:// or redis://."
+        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://,"
+        f" {'://, '.join(_DATABASES)}:// or redis://."
     )
+
+
+@contextmanager
+def _needs_sqlalchemy() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "sqlalchemy":
+            raise
+        raise ConfigurationError(
+            "A database needs the package sqlalchemy; run"
+            ' `pip install "flask_chatstop[database]"`.'
+        ) from error

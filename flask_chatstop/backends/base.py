@@ -123,8 +123,7 @@ class StopBackend(abc.ABC):
         """Ask a task to stop, and ring the doorbell of its worker and of no other.
 
         Atomic and one round trip: the owner is checked in the step that changes the
-        state. Only the stop that changes it rings. Nothing is kept of an id that is
-        not known.
+        state. Nothing is kept of an id that is not known.
 
         :returns: ``STOPPING`` if it was running or stopping, ``STOPPED`` if it has
             ended because of a stop, ``ENDED`` if it has ended otherwise, and
