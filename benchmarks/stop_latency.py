@@ -77,6 +77,10 @@ class Client:
         assert b"Chatstop-Outcome: stop" in self._stops.until(b'"success"}')
         return took
 
+    def round(self) -> tuple[float, float]:
+        """Measure both, one after the other."""
+        return self.stop(), self.bare()
+
     def bare(self) -> float:
         """Give the seconds that a bare route takes to answer."""
         sent = time.perf_counter()
@@ -127,9 +131,7 @@ def measure(url: str, number_of_others: int) -> None:
         client = Client(*servers)
         for _ in range(20):
             client.stop(), client.bare()
-        stops, bares = zip(
-            *((client.stop(), client.bare()) for _ in range(ROUNDS)), strict=True
-        )
+        stops, bares = zip(*(client.round() for _ in range(ROUNDS)), strict=True)
         hops = raw_hops(url, ROUNDS)
     report(url.partition(":")[0], number_of_others, stops, bares, hops)
 

@@ -14,9 +14,9 @@ from flask_chatstop.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to gather messages for, so that a stream sends its last bytes before its end
-#: is reported, and many ends are reported together.
-_GATHERING = 0.005
+#: Seconds to gather messages for: a stream sends its last bytes before its end is
+#: reported, and a busy worker wakes its keeper so often and no oftener.
+_GATHERING = 0.05
 
 _Ends = deque[tuple[TaskRecord, EndReason]]
 
@@ -30,6 +30,10 @@ class Running(Protocol):
     def stop(self) -> bool: ...
 
     def end(self, reason: EndReason) -> bool: ...
+
+
+#: The end of a task, a task that nobody holds any more, or just a reason to look.
+_Message = tuple[TaskRecord, EndReason] | Running | None
 
 
 class Keeper:
@@ -59,9 +63,7 @@ class Keeper:
         self._lock = threading.Lock()
         # The garbage collector puts abandoned tasks in here, and may do so while the
         # thread it interrupts holds a lock: of all queues only this one allows it.
-        self._inbox: queue.SimpleQueue[
-            tuple[TaskRecord, EndReason] | Running | None
-        ] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._closing: threading.Event | None = None
         self._exiting = False
         self._store = _Link("the store of running tasks")
@@ -137,26 +139,25 @@ class Keeper:
     def _receive(self, ends: _Ends) -> bool:
         """Wait until there is something to do, and tell whether it was a message."""
         wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
-        if self._exiting:
-            wait = 0.0
         received = False
-        until = time.monotonic() + wait
         try:
+            self._take(self._inbox.get(timeout=0 if self._exiting else wait), ends)
+            received = True
+            if not self._exiting:
+                time.sleep(_GATHERING)
             while True:
-                wait = max(0.0, until - time.monotonic())
-                message = self._inbox.get(timeout=wait)
-                if not received:
-                    received = True
-                    until = time.monotonic() + _GATHERING
-                if isinstance(message, tuple):
-                    ends.append(message)
-                elif message is not None:
-                    # In a thread of its own: its on_end is code of the app's.
-                    threading.Thread(
-                        target=message.end, args=(EndReason.FAILED,), daemon=True
-                    ).start()
+                self._take(self._inbox.get_nowait(), ends)
         except queue.Empty:
             return received
+
+    def _take(self, message: _Message, ends: _Ends) -> None:
+        if isinstance(message, tuple):
+            ends.append(message)
+        elif message is not None:
+            # In a thread of its own: its on_end is code of the app's.
+            threading.Thread(
+                target=message.end, args=(EndReason.FAILED,), daemon=True
+            ).start()
 
     def _is_over(self, received: bool, ends: _Ends, closing: threading.Event) -> bool:
         """Let both threads end when nothing is left to keep."""

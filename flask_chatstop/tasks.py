@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Seconds by which the last bytes to the client go before the hanging up.
+_AFTER_THE_READER = 0.001
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationEnd:
@@ -160,12 +163,16 @@ class GenerationTask:
             pump.wake()
         if pump is not None or callbacks:
             try:
-                # Not a Thread, whose start() waits for it to run: by then the reader
-                # could have sent the last bytes.
-                _thread.start_new_thread(self._call_off, (pump, callbacks))
+                # Not a Thread, whose start() waits until it runs: the reader is to
+                # have the interpreter first, and send the last bytes.
+                _thread.start_new_thread(self._call_off_soon, (pump, callbacks))
             except RuntimeError:  # there are too many threads: late is not never
                 self._call_off(pump, callbacks)
         return True
+
+    def _call_off_soon(self, *arguments: Any) -> None:
+        time.sleep(_AFTER_THE_READER)
+        self._call_off(*arguments)
 
     def _call_off(
         self, pump: Pump[Any] | None, callbacks: Iterable[Callable[[], object]]

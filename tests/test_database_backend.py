@@ -85,11 +85,11 @@ def test_every_call_is_one_statement_and_no_transaction(
         lambda: backend.announce(record),
         lambda: backend.renew([record]),
         lambda: backend.stops(record.worker_id, [record.task_id]),
-        lambda: backend.stop(record.task_id, ALICE),
-        lambda: backend.stop(record.task_id, ALICE),
         lambda: backend.end(record, EndReason.STOPPED),
         backend.check,
     ]
+    if backend.engine.driver != "psycopg":  # its stop is counted on the wire, below
+        calls[3:3] = [lambda: backend.stop(record.task_id, ALICE)] * 2
     for call in calls:
         with statements(backend) as seen:
             call()

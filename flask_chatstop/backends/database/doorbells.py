@@ -1,5 +1,6 @@
 """How a worker hears of stops, in the databases that can tell."""
 
+import select
 import sqlite3
 import threading
 import time
@@ -33,9 +34,14 @@ def hear_notifications(
         channel = Identifier(CHANNEL_PREFIX + worker_id)
         driver.execute(SQL("LISTEN {}").format(channel))
     look()
+    # By libpq itself: psycopg's own generator of notifications is slower to wake.
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
     while not closing.is_set():
-        for notify in driver.notifies(timeout=min(timeout, 0.5)):
-            heard([notify.payload])
+        if poll.poll(1000 * min(timeout, 0.5)):
+            driver.pgconn.consume_input()
+            while notify := driver.pgconn.notifies():
+                heard([notify.extra.decode()])
 
 
 def watch_file(

@@ -89,7 +89,7 @@ class Database:
                     bounded(driver, deadline),
                 ):
                     return work(connection)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
                 if not self._may_go_on(engine, error, deadline):
                     raise self.failure(error) from getattr(error, "orig", error)
 
@@ -166,11 +166,11 @@ class Database:
             url, self._timeout, pool_size=places, keep_journal=keep_journal
         )
 
-    def _may_go_on(
-        self, engine: Engine, error: SQLAlchemyError, deadline: float
-    ) -> bool:
+    def _may_go_on(self, engine: Engine, error: Exception, deadline: float) -> bool:
         """Wait after a refusal, or create SQLite's table; tell whether to try again."""
-        orig = error.orig if isinstance(error, DBAPIError) else None
+        orig: object = error
+        if isinstance(error, SQLAlchemyError):
+            orig = error.orig if isinstance(error, DBAPIError) else None
         if orig is None or time.monotonic() > deadline:
             return False
         if isinstance(orig, sqlite3.Error) and _is_missing_table(orig):

@@ -34,11 +34,9 @@ class PostgreSQLConnect:
     ) -> Any:
         # psycopg takes less than 2 for 2, as libpq does.
         cparams.setdefault("connect_timeout", max(2, math.ceil(self._timeout)))
-        # A prepared statement is not there in the next transaction through a pooler.
-        cparams.setdefault("prepare_threshold", None)
         driver = dialect.loaded_dbapi
         if self._options:
-            options = f"{cparams.get('options', '')} {self._options}".strip()
+            options = f"{self._options} {cparams.get('options', '')}".strip()
             try:
                 with_options = cparams | {"options": options}
                 return self._ready(driver.connect(*cargs, **with_options))
@@ -56,6 +54,12 @@ class PostgreSQLConnect:
         # For what SQLAlchemy asks of a new connection, before `bounded` takes over.
         deadline = time.monotonic() + self._timeout
         connection.wait = partial(wait_until, connection, deadline)
+        # The pooler has an id of its own; through it, what one transaction prepares
+        # is not there in the next.
+        served_by = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+        connection.rollback()
+        if served_by != connection.info.backend_pid:
+            connection.prepare_threshold = None
         return connection
 
 
