@@ -65,7 +65,7 @@ async function sendMessage(text) {
   exchange.streams = true;
   scrollTo(0, document.body.scrollHeight);
   alert.textContent = "";
-  tell("Answering… Esc stops.");
+  tell("Answering…");
   let problem = "The server cannot be reached. Your message was not sent.";
   try {
     const response = await post("/web/chat-messages", { query: text });
@@ -130,21 +130,25 @@ function stopAnswer() {
 }
 
 async function sendStop(exchange) {
-  let problem;
+  let code = 0;
   try {
     const url = `/web/chat-messages/${encodeURIComponent(exchange.taskId)}/stop`;
-    const response = await post(url, {});
-    problem = response.ok ? "" : whyStopFailed(response.status);
+    code = (await post(url, {})).status;
   } catch {
-    problem = "The server cannot be reached, so the answer may still run. Try again.";
+    // The server cannot be reached.
   }
-  if (exchange.runs && problem) {
+  if (!exchange.runs) return;
+  if (code === 404 && !exchange.streams) {
+    // Nobody runs it any more: its worker was killed.
+    ended(exchange, "interrupted");
+  } else if (code !== 200) {
     exchange.stopAsked = false;
-    alert.textContent = problem;
+    alert.textContent = whyStopFailed(code);
     tell("");
     showControls();
+  } else if (!exchange.streams) {
+    followAnswers();
   }
-  if (exchange.runs && !exchange.streams) followAnswers();
 }
 
 // Following what another tab, or this one before it was loaded again, has begun
@@ -198,7 +202,7 @@ function showRow(row, position) {
   // What this tab has read itself is newer, and an end is final.
   if (exchange.streams || (!exchange.runs && row.state === "running")) return;
   const isNew = !exchange.id;
-  if (isNew && row.state === "running") tell("An answer still runs. Esc stops it.");
+  if (isNew && row.state === "running") tell("An answer still runs.");
   if (!exchange.taskId) begun(exchange, row.id, row.task_id);
   if (exchange.text.data !== row.answer) {
     keepingTheEndInView(() => (exchange.text.data = row.answer));
@@ -215,7 +219,7 @@ function showControls() {
   const hadFocus = document.activeElement === stop;
   welcome.hidden = exchanges.length > 0;
   stop.hidden = !running;
-  stop.textContent = running?.stopAsked ? "Stopping…" : "Stop";
+  stop.firstElementChild.textContent = running?.stopAsked ? "Stopping…" : "Stop";
   stop.setAttribute("aria-disabled", String(Boolean(running?.stopAsked)));
   send.setAttribute("aria-disabled", String(exchanges.some((each) => each.streams)));
   if (stop.hidden && hadFocus) query.focus();
@@ -244,6 +248,7 @@ function whySendFailed(code) {
 }
 
 function whyStopFailed(code) {
+  if (code === 0) return "The server cannot be reached. The answer may still run.";
   if (code === 401 || code === 403) return SESSION_OVER;
   if (code === 404) return "The server does not know this answer any more.";
   if (code === 503) return "The server cannot stop answers at the moment. Try again.";
