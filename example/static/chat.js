@@ -204,7 +204,8 @@ function showRow(row, position) {
   const isNew = !exchange.id;
   if (isNew && row.state === "running") tell("An answer still runs.");
   if (!exchange.taskId) begun(exchange, row.id, row.task_id);
-  if (exchange.text.data !== row.answer) {
+  // A worker that was killed may have said more than it could keep.
+  if (!exchange.text.data.startsWith(row.answer)) {
     keepingTheEndInView(() => (exchange.text.data = row.answer));
   }
   if (exchange.state === row.state) return;
