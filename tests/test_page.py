@@ -567,7 +567,7 @@ def test_the_picture_in_the_readme_shows_the_page(
         expect(tab.answer()).to_contain_text("Stopped")
         tab.say("And again?")
         expect(tab.answer(1)).to_contain_text(" 7 ")
-        picture = tab.page.screenshot(path=tmp_path / "chat-page.png")
+        picture = tab.page.screenshot(animations="disabled")
         tab.page.keyboard.press("Escape")
         expect(tab.answer(1)).to_contain_text("Stopped")
     kept = ROOT / "docs" / "chat-page.png"

@@ -64,7 +64,7 @@ async function sendMessage(text) {
   const exchange = new Exchange(text);
   exchange.streams = true;
   scrollTo(0, document.body.scrollHeight);
-  alert.textContent = "";
+  complain("");
   tell("Answering…");
   let problem = "The server cannot be reached. Your message was not sent.";
   try {
@@ -79,7 +79,7 @@ async function sendMessage(text) {
   if (problem) {
     exchange.remove();
     query.value ||= text;
-    alert.textContent = problem;
+    complain(problem);
     tell("");
   } else if (exchange.runs) {
     followAnswers();
@@ -108,7 +108,7 @@ function begun(exchange, id, taskId) {
 }
 
 function ended(exchange, state) {
-  alert.textContent = "";
+  complain("");
   exchange.become(state);
   if (state === "stopped") tell("Stopped. What was said so far is kept.");
   else if (state === "finished") tell("The answer is complete.");
@@ -122,7 +122,7 @@ function stopAnswer() {
   const exchange = exchanges.findLast((each) => each.runs);
   if (!exchange || exchange.stopAsked) return;
   exchange.stopAsked = true;
-  alert.textContent = "";
+  complain("");
   tell("Stopping…");
   showControls();
   // Without a task id the answer's first event, which brings it, sends the stop.
@@ -143,7 +143,7 @@ async function sendStop(exchange) {
     ended(exchange, "interrupted");
   } else if (code !== 200) {
     exchange.stopAsked = false;
-    alert.textContent = whyStopFailed(code);
+    complain(whyStopFailed(code));
     tell("");
     showControls();
   } else if (!exchange.streams) {
@@ -164,7 +164,7 @@ async function followAnswers() {
   try {
     const response = await fetch("/web/chat-messages");
     if (response.status === 401) {
-      alert.textContent = SESSION_OVER;
+      complain(SESSION_OVER);
       return;
     }
     rows = await response.json();
@@ -176,7 +176,7 @@ async function followAnswers() {
   // A message on its way has no id to be recognised by.
   if (myTurn !== turn || exchanges.some((each) => each.streams && !each.id)) return;
   pause = 1000;
-  if (alert.textContent === UNREACHABLE) alert.textContent = "";
+  if (alert.textContent === UNREACHABLE) complain("");
   rows.forEach(showRow);
   showControls();
   if (exchanges.some((each) => each.runs && !each.streams)) {
@@ -185,7 +185,7 @@ async function followAnswers() {
 }
 
 function tryAgainLater() {
-  alert.textContent = UNREACHABLE;
+  complain(UNREACHABLE);
   timer = setTimeout(followAnswers, pause);
   pause = Math.min(2 * pause, 10000);
 }
@@ -224,6 +224,10 @@ function showControls() {
   stop.setAttribute("aria-disabled", String(Boolean(running?.stopAsked)));
   send.setAttribute("aria-disabled", String(exchanges.some((each) => each.streams)));
   if (stop.hidden && hadFocus) query.focus();
+}
+
+function complain(text) {
+  keepingTheEndInView(() => (alert.textContent = text));
 }
 
 function tell(text) {
