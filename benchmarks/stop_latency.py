@@ -7,12 +7,14 @@ it with ``python -m benchmarks.stop_latency [URL ...] [--others 200]``.
 """
 
 import argparse
+import socket
 import statistics
 import tempfile
 import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -20,42 +22,67 @@ from benchmarks.hops import raw_hops
 from tests.gunicorn_server import AUTH, Server, gunicorn
 
 ROUNDS = 200
-BODY = {"user": "alice"}
+BODY = b'{"user": "alice"}'
+
+
+class Connection:
+    """A kept connection, that knows no more of HTTP than it has to."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        self._host = address.netloc
+        self._socket = socket.create_connection((address.hostname, address.port), 30)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+
+    def send(self, path: str) -> None:
+        """Send a request."""
+        self._socket.sendall(
+            (
+                f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n"
+                f"Authorization: {AUTH['Authorization']}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+            ).encode()
+            + BODY
+        )
+
+    def until(self, end: bytes) -> bytes:
+        """Receive up to some bytes, and give what came."""
+        while (found := self._received.find(end)) < 0:
+            data = self._socket.recv(65536)
+            assert data, "the server closed the connection"
+            self._received += data
+        found += len(end)
+        received, self._received = self._received[:found], self._received[found:]
+        return received
 
 
 class Client:
     """Measures one stop, or one bare answer, at a time."""
 
     def __init__(self, streaming: Server, stopping: Server) -> None:
-        self._streams = httpx.Client(base_url=streaming.url, headers=AUTH, timeout=30)
-        self._stops = httpx.Client(base_url=stopping.url, headers=AUTH, timeout=30)
+        self._streams = Connection(streaming.url)
+        self._stops = Connection(stopping.url)
 
     def stop(self) -> float:
         """Give the seconds from the stop request to the stream's last byte."""
-        with self._streams.stream("POST", "/v1/chat-messages", json=BODY) as response:
-            lines = response.iter_lines()
-            while '"answer":"piece"' not in (line := next(lines)):
-                pass
-            task_id = line.partition('"task_id":"')[2].partition('"')[0]
-            request = threading.Thread(target=self._send_stop, args=(task_id,))
-            self._sent = 0.0
-            request.start()
-            rest = list(lines)
-            arrived = time.perf_counter()
-            request.join()
-        assert '"end_reason":"stopped"' in "".join(rest), rest
-        return arrived - self._sent
-
-    def _send_stop(self, task_id: str) -> None:
-        self._sent = time.perf_counter()
-        response = self._stops.post(f"/v1/chat-messages/{task_id}/stop", json=BODY)
-        assert response.status_code == 200, response.text
+        self._streams.send("/v1/chat-messages")
+        begun = self._streams.until(b'"answer":"piece"}\n\n\r\n')
+        task_id = begun.partition(b'"task_id":"')[2].partition(b'"')[0].decode()
+        sent = time.perf_counter()
+        self._stops.send(f"/v1/chat-messages/{task_id}/stop")
+        rest = self._streams.until(b"\r\n0\r\n\r\n")
+        took = time.perf_counter() - sent
+        assert b'"end_reason":"stopped"' in rest, rest
+        assert b"Chatstop-Outcome: stop" in self._stops.until(b'"success"}')
+        return took
 
     def bare(self) -> float:
         """Give the seconds that a bare route takes to answer."""
-        begun = time.perf_counter()
-        assert self._stops.post("/bare", json=BODY).status_code == 200
-        return time.perf_counter() - begun
+        sent = time.perf_counter()
+        self._stops.send("/bare")
+        self._stops.until(b'"success"}\n')
+        return time.perf_counter() - sent
 
 
 def others(server: Server, number: int, until: threading.Event) -> None:

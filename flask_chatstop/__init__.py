@@ -6,6 +6,7 @@ from flask_chatstop.backends import (
     Owner,
     StopBackend,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
     backend_from_url,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "StopBackend",
     "StopOutcome",
     "TaskExists",
+    "TaskInfo",
     "TaskRecord",
     "TaskStopped",
     "backend_from_url",

@@ -1,7 +1,8 @@
 """The blueprint: its stop route and the start of tasks."""
 
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -9,6 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from flask_chatstop.backends import Owner, StopOutcome, TaskRecord
+from flask_chatstop.cli import commands
 from flask_chatstop.config import AppState
 from flask_chatstop.errors import (
     BackendError,
@@ -19,6 +21,7 @@ from flask_chatstop.errors import (
 )
 from flask_chatstop.events import stopped_response
 from flask_chatstop.keys import Authenticator, bearer_auth
+from flask_chatstop.openapi import document
 from flask_chatstop.signals import send, stop_requested
 from flask_chatstop.tasks import GenerationTask
 from flask_chatstop.wire import (
@@ -31,6 +34,7 @@ from flask_chatstop.wire import (
     method_response,
     outcome_response,
     read_body,
+    read_wait,
     wire_error_response,
 )
 
@@ -57,7 +61,8 @@ class ChatStop(Blueprint):
         are an app each. ``sha256:`` and a key's hexadecimal digest may stand in its
         place. Needed unless ``auth`` is given.
     ``CHATSTOP_BACKEND``
-        A URL or a :class:`StopBackend`. Default ``memory://``, for one process.
+        A URL, ``memory://`` or a database's like ``postgresql://``, or a
+        :class:`StopBackend`. Default ``memory://``, for one process.
     ``CHATSTOP_MISSING_OK``
         Answer the stop of an unknown task with success, as Dify's server does,
         instead of 404. Default ``False``.
@@ -82,6 +87,8 @@ class ChatStop(Blueprint):
     :param user_loader: gives the user of the current request, from a session for
         instance, or ``None``. The ``user`` in a body may then be left out, and one
         that disagrees is answered as a missing task.
+    :param routes: what stands before ``/<task_id>/stop``; the contract's family has
+        ``completion-messages`` and ``workflows/tasks`` besides.
     :param options: for :class:`flask.Blueprint`.
     """
 
@@ -92,6 +99,7 @@ class ChatStop(Blueprint):
         source: str = "service-api",
         auth: Authenticator | None = None,
         user_loader: Callable[[], str | int | None] | None = None,
+        routes: Sequence[str] = ("chat-messages",),
         **options: Any,
     ) -> None:
         super().__init__(name, __name__, **options)
@@ -104,13 +112,14 @@ class ChatStop(Blueprint):
         self._auth = auth or bearer_auth(name, self._app_of, _unauthorized)
         self._user_loader = user_loader
         self._guarded_stop = self._auth.login_required(self._stop)
-        self.add_url_rule(
-            "/chat-messages/<task_id>/stop",
-            "stop",
-            self._dispatch,
-            methods=_METHODS,
-            provide_automatic_options=False,
-        )
+        for number, route in enumerate(routes):
+            self.add_url_rule(
+                f"/{route.strip('/')}/<task_id>/stop",
+                "stop" if number == 0 else f"stop_{number}",
+                self._dispatch,
+                methods=_METHODS,
+                provide_automatic_options=False,
+            )
         self.record(self._configure)
         self.register_error_handler(HTTPException, http_error_response)
         self.register_error_handler(InternalServerError, http_error_response)
@@ -159,8 +168,39 @@ class ChatStop(Blueprint):
         task.begin()
         return task
 
+    def stop_all(self, *, user: str, app: str | None = None) -> int:
+        """Stop every task of a user, in every worker.
+
+        :param app: the name behind the user's API key; that of the current request
+            unless given.
+        :returns: how many were running or stopping.
+        :raises BackendError: the store failed.
+        :raises ConfigurationError: no app is given and nobody is authenticated.
+        """
+        worker = self._state().worker
+        app = self._owner(user).app if app is None else app
+        stopped = worker.stop_all(app=app, source=self.source, user=user)
+        for record in stopped:
+            self._tell(record.task_id, record.owner, StopOutcome.STOPPING)
+        return len(stopped)
+
+    def openapi(self) -> dict[str, Any]:
+        """Give the routes of the current app as an OpenAPI 3.0 document."""
+        paths = [
+            re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+            for rule in current_app.url_map.iter_rules()
+            if current_app.view_functions[rule.endpoint] == self._dispatch
+        ]
+        return document(
+            paths,
+            needs_key=self._needs_keys,
+            needs_user=self._user_loader is None,
+            missing_ok=self._state().missing_ok,
+        )
+
     def _configure(self, setup: BlueprintSetupState) -> None:
         app: Flask = setup.app  # type: ignore[assignment]
+        app.cli.add_command(commands)
         if AppState.of(app).keys is None and self._needs_keys:
             raise ConfigurationError(
                 'Nobody could be let in: set CHATSTOP_API_KEYS, like {"key": "app"},'
@@ -194,7 +234,7 @@ class ChatStop(Blueprint):
         user = self._user_loader() if self._user_loader is not None else None
         return None if user is None else str(user)
 
-    def _dispatch(self, task_id: str) -> Response:
+    def _dispatch(self, task_id: str, **_of_the_prefix: object) -> Response:
         if request.method != "POST":
             return method_response()
         response = current_app.make_response(self._guarded_stop(task_id))
@@ -203,6 +243,7 @@ class ChatStop(Blueprint):
     def _stop(self, task_id: str) -> Response:
         state = self._state()
         body = read_body()
+        wait = read_wait()
         loaded = self._loaded_user()
         if self._user_loader is not None and loaded is None:
             raise WireError(403, "forbidden", "Nobody is logged in.")
@@ -213,12 +254,15 @@ class ChatStop(Blueprint):
         if loaded not in (None, user) or not is_id(task_id):
             outcome = StopOutcome.MISSING
         else:
-            outcome = state.worker.stop(task_id, owner)
+            outcome = state.worker.stop_and_wait(task_id, owner, wait)
         if outcome is StopOutcome.MISSING:
             state.warn_of_processes()
+        self._tell(task_id, owner, outcome)
+        return outcome_response(outcome, state.missing_ok)
+
+    def _tell(self, task_id: str, owner: Owner, outcome: StopOutcome) -> None:
         app = _current_app()
         send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
-        return outcome_response(outcome, state.missing_ok)
 
 
 def _current_app() -> Flask:

@@ -14,6 +14,10 @@ from flask_chatstop.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
+#: Seconds to gather messages for, so that a stream sends its last bytes before its end
+#: is reported, and many ends are reported together.
+_GATHERING = 0.005
+
 _Ends = deque[tuple[TaskRecord, EndReason]]
 
 
@@ -136,10 +140,14 @@ class Keeper:
         if self._exiting:
             wait = 0.0
         received = False
+        until = time.monotonic() + wait
         try:
             while True:
-                message = self._inbox.get(timeout=0 if received else wait)
-                received = True
+                wait = max(0.0, until - time.monotonic())
+                message = self._inbox.get(timeout=wait)
+                if not received:
+                    received = True
+                    until = time.monotonic() + _GATHERING
                 if isinstance(message, tuple):
                     ends.append(message)
                 elif message is not None:
@@ -189,7 +197,8 @@ class Keeper:
             try:
                 self._backend.listen(self._worker_id, self._running_ids, heard, closing)
             except BackendError as error:
-                doorbell.lost(error)
+                if not closing.is_set():
+                    doorbell.lost(error)
             except Exception:  # nor must it leave this worker deaf
                 logger.exception("The doorbell raised what a backend should not.")
                 doorbell.lost(BackendError("unexpected error"))

@@ -1,5 +1,6 @@
 """The handle of one running generation."""
 
+import _thread
 import logging
 import os
 import threading
@@ -158,14 +159,10 @@ class GenerationTask:
         if pump is not None:
             pump.wake()
         if pump is not None or callbacks:
-            calling_off = threading.Thread(
-                target=self._call_off,
-                args=(pump, callbacks),
-                name="chatstop_stop",
-                daemon=True,
-            )
             try:
-                calling_off.start()
+                # Not a Thread, whose start() waits for it to run: by then the reader
+                # could have sent the last bytes.
+                _thread.start_new_thread(self._call_off, (pump, callbacks))
             except RuntimeError:  # there are too many threads: late is not never
                 self._call_off(pump, callbacks)
         return True
@@ -202,8 +199,8 @@ class GenerationTask:
             self._end_reason = reason
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
-        if self._pump is not None:
-            self._pump.close()
+        if self._pump is not None and not self._stopped:
+            self._pump.close()  # a stop has a thread for it
         try:
             self._report(reason, error, callbacks)
         finally:

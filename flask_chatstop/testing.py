@@ -145,7 +145,7 @@ class BackendContract:
     def test_every_id_and_owner_that_the_wire_allows_is_kept(
         self, backend: StopBackend, task_id: str
     ) -> None:
-        task_id = task_id[:-32] + uuid.uuid4().hex if len(task_id) == 255 else task_id
+        task_id = task_id[:223] + uuid.uuid4().hex
         owner = Owner(task_id, task_id, task_id)
         record = new_record(task_id=task_id, owner=owner)
         assert backend.announce(record) is True
@@ -335,6 +335,41 @@ class BackendContract:
 
     def test_the_stops_of_nothing_are_nothing(self, backend: StopBackend) -> None:
         assert backend.stops(new_worker(), []) == set()
+
+    # tasks
+
+    def test_running_and_stopping_tasks_are_listed_the_oldest_first(
+        self, backend: StopBackend
+    ) -> None:
+        owner = Owner("app", "service-api", uuid.uuid4().hex)
+        records = [new_record(owner=owner) for _ in range(3)]
+        for record in records:
+            backend.announce(record)
+        backend.stop(records[1].task_id, owner)
+        backend.end(records[2], EndReason.FINISHED)
+        found = backend.tasks(user=owner.user)
+        assert [info.record for info in found] == records[:2]
+        assert [info.is_stopping for info in found] == [False, True]
+        assert all(0 <= info.age < 60 for info in found)
+
+    def test_tasks_are_found_by_their_id_and_by_each_part_of_their_owner(
+        self, backend: StopBackend
+    ) -> None:
+        name = uuid.uuid4().hex
+        record = new_record(owner=Owner(f"app-{name}", f"src-{name}", f"user-{name}"))
+        backend.announce(record)
+        backend.announce(new_record(owner=Owner(f"APP-{name}", name, f"user-{name} ")))
+        for wanted in (
+            {"task_id": record.task_id},
+            {"app": f"app-{name}"},
+            {"source": f"src-{name}"},
+            {"user": f"user-{name}"},
+            {"app": f"app-{name}", "user": f"user-{name}"},
+        ):
+            assert [info.record for info in backend.tasks(**wanted)] == [record]
+        assert backend.tasks(app=f"app-{name}", user="bob") == []
+        assert backend.tasks(task_id=name) == []
+        assert record in [info.record for info in backend.tasks()]
 
     # listen
 

@@ -10,12 +10,14 @@ from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from flask_chatstop.backends import StopOutcome
-from flask_chatstop.errors import BackendError
+from flask_chatstop.errors import BackendError, InvalidParam
 
 logger = logging.getLogger(__name__)
 
 #: Bytes that the body of a stop may have.
 MAX_BODY = 64 * 1024
+#: Seconds that a stop may wait for the end of its task.
+MAX_WAIT = 10.0
 #: Characters that a user, a task id or an app's name may have.
 MAX_ID = 255
 
@@ -64,6 +66,21 @@ def read_body() -> dict[str, object]:
     if not isinstance(body, dict):
         raise WireError(400, "invalid_param", "The body must be a JSON object.")
     return body
+
+
+def read_wait() -> float:
+    """Read for how many seconds a stop request wants to wait for the task's end.
+
+    :raises InvalidParam: that is no number from 0 to :data:`MAX_WAIT`.
+    """
+    text = request.args.get("wait", "0")
+    try:
+        wait = float(text)
+    except ValueError:
+        wait = -1.0
+    if not 0 <= wait <= MAX_WAIT:
+        raise InvalidParam(f"wait must be a number of seconds from 0 to {MAX_WAIT:g}.")
+    return wait
 
 
 def _read_limited() -> bytes:

@@ -1,14 +1,22 @@
 """The running tasks of this process, and how a stop finds them."""
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Collection
 from weakref import WeakSet, WeakValueDictionary
 
-from flask_chatstop.backends import EndReason, Owner, StopBackend, StopOutcome
+from flask_chatstop.backends import (
+    EndReason,
+    Owner,
+    StopBackend,
+    StopOutcome,
+    TaskRecord,
+)
 from flask_chatstop.errors import BackendError, TaskExists
 from flask_chatstop.keeper import Keeper, Running
 
@@ -86,6 +94,41 @@ class Worker:
             outcome = StopOutcome.MISSING
         # A store that is away or came back empty does not know the task, but we do.
         return StopOutcome.STOPPING if here else outcome
+
+    def stop_and_wait(self, task_id: str, owner: Owner, seconds: float) -> StopOutcome:
+        """Stop a task, and give it so many seconds to report its end.
+
+        Looks at the store 20 times a second. An outage meanwhile is no error, since
+        the stop has been taken.
+
+        :raises BackendError: the store failed to take the stop.
+        """
+        deadline = time.monotonic() + seconds
+        outcome = self.stop(task_id, owner)
+        with contextlib.suppress(BackendError):
+            while outcome is StopOutcome.STOPPING and time.monotonic() < deadline:
+                time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
+                outcome = self.stop(task_id, owner)
+        return outcome
+
+    def stop_all(
+        self, *, app: str | None, source: str | None, user: str
+    ) -> list[TaskRecord]:
+        """Stop every task of a user, in every worker.
+
+        :param app: only those of this app, and so for the source.
+        :returns: the tasks that were running or stopping.
+        :raises BackendError: the store failed; those that run here are stopped.
+        """
+        for task in self._running():
+            if task.record.owner.matches(app, source, user):
+                task.stop()
+        stopped = []
+        for info in self.backend.tasks(app=app, source=source, user=user):
+            owner = info.record.owner
+            if self.stop(info.record.task_id, owner) is StopOutcome.STOPPING:
+                stopped.append(info.record)
+        return stopped
 
     def ended(self, task: Running, reason: EndReason) -> None:
         """Have an end reported to the store; returns at once."""

@@ -6,6 +6,8 @@ import pytest
 
 from tests.provider import Provider, provider
 
+pytest_plugins = ["tests.database_fixtures", "tests.redis_fixtures"]
+
 
 @pytest.fixture
 def silent() -> Iterator[Provider]:

@@ -49,6 +49,8 @@ def gunicorn(
     log = tmp_path / "gunicorn.log"
     # The socket is ours and open from the start, so no client comes too early.
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        # As gunicorn sets it on a socket that it opens itself.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
@@ -83,6 +85,8 @@ class Reader:
         )
         self._response = self._context.__enter__()
         assert self._response.status_code == 200, self._response.read()
+        #: The process that streams, of an app that says so.
+        self.pid = self._response.headers.get("Pid", "")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 

@@ -1,7 +1,14 @@
 from typing import Any
 
 from flask_chatstop import EndReason, MemoryBackend, StopOutcome
-from flask_chatstop.testing import ALICE, BackendContract, new_record, wait_until
+from flask_chatstop.testing import (
+    ALICE,
+    BackendContract,
+    drain,
+    listening,
+    new_record,
+    wait_until,
+)
 
 
 class TestMemoryBackend(BackendContract):
@@ -17,6 +24,16 @@ def size_of(backend: MemoryBackend) -> int:
 
 def test_its_first_line_says_that_it_serves_one_process() -> None:
     assert "one process" in (MemoryBackend.__doc__ or "").splitlines()[0]
+
+
+def test_only_the_stop_that_changes_the_state_rings() -> None:
+    backend = MemoryBackend()
+    record = new_record()
+    backend.announce(record)
+    with listening(backend, [record]) as bell:
+        for _ in range(5):
+            backend.stop(record.task_id, ALICE)
+        assert drain(bell) == [record.task_id]
 
 
 def test_stops_of_unknown_ids_take_no_memory() -> None:

@@ -1,5 +1,7 @@
 """The stores that tasks are kept in, each in a module of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from flask_chatstop.backends.base import (
@@ -7,20 +9,27 @@ from flask_chatstop.backends.base import (
     Owner,
     StopBackend,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.backends.memory import MemoryBackend
+from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.errors import ConfigurationError
 
 __all__ = [
     "EndReason",
     "MemoryBackend",
     "Owner",
+    "RedisBackend",
     "StopBackend",
     "StopOutcome",
+    "TaskInfo",
     "TaskRecord",
     "backend_from_url",
 ]
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 def backend_from_url(
@@ -28,13 +37,35 @@ def backend_from_url(
 ) -> StopBackend:
     """Make the backend that a URL names; nothing is connected yet.
 
-    :param url: ``memory://``.
+    :param url: ``memory://``; a database's, ``sqlite:///file.db``, ``postgresql://``,
+        ``mysql://`` or ``mariadb://``, as SQLAlchemy understands them; or ``redis://``,
+        ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``, as redis-py does.
     :param lease: see :class:`StopBackend`, like the other options.
-    :raises ConfigurationError: no backend has this scheme.
+    :raises ConfigurationError: no backend has this scheme, or its package is missing.
     """
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
+    if scheme in _REDIS_SCHEMES:
+        return RedisBackend(url, lease=lease, retention=retention, timeout=timeout)
+    if scheme.partition("+")[0] in _DATABASES:
+        with _needs_sqlalchemy():
+            from flask_chatstop.backends.database import DatabaseBackend
+        return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
     raise ConfigurationError(
-        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://."
+        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://,"
+        f" {'://, '.join(_DATABASES)}:// or redis://."
     )
+
+
+@contextmanager
+def _needs_sqlalchemy() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "sqlalchemy":
+            raise
+        raise ConfigurationError(
+            "A database needs the package sqlalchemy; run"
+            ' `pip install "flask_chatstop[database]"`.'
+        ) from error

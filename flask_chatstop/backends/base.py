@@ -22,6 +22,14 @@ class Owner:
     source: str
     user: str
 
+    def matches(self, app: str | None, source: str | None, user: str | None) -> bool:
+        """Tell whether every part that is given is this owner's."""
+        return (
+            app in (None, self.app)
+            and source in (None, self.source)
+            and user in (None, self.user)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
@@ -30,6 +38,18 @@ class TaskRecord:
     task_id: str
     owner: Owner
     worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task that is running or stopping, as an operator sees it.
+
+    :param age: seconds since it became known, by the store's clock.
+    """
+
+    record: TaskRecord
+    is_stopping: bool
+    age: float
 
 
 class EndReason(StrEnum):
@@ -58,10 +78,11 @@ class StopBackend(abc.ABC):
     :class:`flask_chatstop.testing.BackendContract`.
 
     All methods are called from many threads at once. Each takes no longer than
-    ``timeout``, never retries, and raises :class:`~flask_chatstop.BackendError`
-    from the driver's error when the store fails. Times are kept by the store's
-    clock, so that hosts whose clocks differ agree. Nothing is connected before the
-    first call, and a forked child connects anew.
+    ``timeout``, never tries in a loop, and raises
+    :class:`~flask_chatstop.BackendError` from the driver's error when the store
+    fails. Times are kept by the store's clock, so that hosts whose clocks differ
+    agree. Nothing is connected before the first call, and a forked child connects
+    anew.
 
     :param lease: seconds that a task stays known without being renewed; what a
         killed worker leaves behind is gone after as long.
@@ -123,6 +144,22 @@ class StopBackend(abc.ABC):
 
         Reading changes nothing: the same question gets the same answer. Ids that
         are unknown, ended or another worker's are left out.
+        """
+
+    @abc.abstractmethod
+    def tasks(
+        self,
+        *,
+        task_id: str | None = None,
+        app: str | None = None,
+        source: str | None = None,
+        user: str | None = None,
+    ) -> list[TaskInfo]:
+        """List what is running or stopping, the oldest first.
+
+        For operators, and to stop all of a user's tasks: it may look at every task.
+
+        :param task_id: only this task, and so for the parts of its owner.
         """
 
     def listen(

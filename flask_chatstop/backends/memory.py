@@ -11,6 +11,7 @@ from flask_chatstop.backends.base import (
     Owner,
     StopBackend,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
 )
 
@@ -18,6 +19,7 @@ from flask_chatstop.backends.base import (
 @dataclass(slots=True)
 class _Entry:
     record: TaskRecord
+    began_at: float
     expires_at: float
     stopping: bool = False
     reason: EndReason | None = None
@@ -101,6 +103,25 @@ class MemoryBackend(StopBackend):
                 if entry and entry.stopping and entry.record.worker_id == worker_id
             }
 
+    def tasks(
+        self,
+        *,
+        task_id: str | None = None,
+        app: str | None = None,
+        source: str | None = None,
+        user: str | None = None,
+    ) -> list[TaskInfo]:
+        with self._lock:
+            self._forget_expired()
+            entries = sorted(self._running.values(), key=lambda entry: entry.began_at)
+        now = time.monotonic()
+        return [
+            TaskInfo(entry.record, entry.stopping, now - entry.began_at)
+            for entry in entries
+            if task_id in (None, entry.record.task_id)
+            and entry.record.owner.matches(app, source, user)
+        ]
+
     def listen(
         self,
         worker_id: str,
@@ -121,7 +142,8 @@ class MemoryBackend(StopBackend):
         """Do nothing: memory is always there."""
 
     def _put(self, record: TaskRecord) -> None:
-        self._running[record.task_id] = _Entry(record, time.monotonic() + self.lease)
+        now = time.monotonic()
+        self._running[record.task_id] = _Entry(record, now, now + self.lease)
 
     def _forget_expired(self) -> None:
         now = time.monotonic()

@@ -1,0 +1,204 @@
+"""The backend that keeps tasks in a database that the workers share."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
+
+from sqlalchemy import URL, Connection, Engine, MetaData, Table
+
+from flask_chatstop.backends.base import (
+    EndReason,
+    Owner,
+    StopBackend,
+    StopOutcome,
+    TaskInfo,
+    TaskRecord,
+)
+from flask_chatstop.backends.database.dialects import queries_for
+from flask_chatstop.backends.database.doorbells import hear_notifications, watch_file
+from flask_chatstop.backends.database.drivers import parse_url
+from flask_chatstop.backends.database.engine import Database
+from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.table import task_table
+from flask_chatstop.errors import BackendError, ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PURGE_INTERVAL = 60.0
+
+
+class DatabaseBackend(StopBackend):
+    """Serve the processes of one host on SQLite, or of many on a database server.
+
+    PostgreSQL rings the worker of a stopped task by ``NOTIFY``; a SQLite file is
+    watched every 10 ms, and MySQL and MariaDB (and PostgreSQL by another driver than
+    psycopg 3) are asked every 100 ms while tasks run.
+    SQLite creates the table by itself, elsewhere ``flask chatstop init-db`` or a
+    migration does. Old rows go by themselves.
+
+    How long a call may take is ours to bound on the engine of a URL. Of an engine
+    that you give, psycopg 3 and PyMySQL are bounded once connected, and its pool and
+    its connecting wait as long as you have told them to.
+
+    :param source: a URL, a SQLAlchemy engine, or what gives one, like
+        ``lambda: db.engine`` of Flask-SQLAlchemy, which is called in the first
+        request that begins or stops a task.
+    :param metadata: where :attr:`table` goes; a migration tool sees it there.
+    :param listen_url: a URL for PostgreSQL's ``LISTEN``, where ``source`` leads
+        through a pooler that gives each transaction another connection.
+    :raises ConfigurationError: a URL cannot be used; says why.
+    """
+
+    def __init__(
+        self,
+        source: str | URL | Engine | Callable[[], Engine],
+        *,
+        metadata: MetaData | None = None,
+        listen_url: str | None = None,
+        lease: float = 60.0,
+        retention: float = 600.0,
+        timeout: float = 2.0,
+    ) -> None:
+        super().__init__(lease=lease, retention=retention, timeout=timeout)
+        if isinstance(source, str | URL):
+            source = parse_url(source)
+        elif not isinstance(source, Engine) and not callable(source):
+            raise ConfigurationError(
+                f"The database is a {type(source).__name__}; give a URL, an engine,"
+                " or a function that gives an engine."
+            )
+        #: The table, for migrations.
+        self.table: Table = task_table(MetaData() if metadata is None else metadata)
+        self._database = Database(source, self.table, timeout=self.timeout)
+        self._listen = self._database
+        if listen_url is not None:
+            self._listen = Database(
+                parse_url(listen_url), self.table, timeout=self.timeout
+            )
+        self._queries: Queries | None = None
+        self._purge_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._database)!r})"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, which the first use of it makes or asks for.
+
+        :raises BackendError: the callable gave none.
+        """
+        return self._database.engine
+
+    def announce(self, record: TaskRecord) -> bool:
+        return self._run(lambda queries, on: queries.announce(on, record))
+
+    def renew(self, records: Sequence[TaskRecord]) -> None:
+        self._run(lambda queries, on: queries.renew(on, records))
+
+    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+        return self._run(lambda queries, on: queries.stop(on, task_id, owner))
+
+    def end(self, record: TaskRecord, reason: EndReason) -> None:
+        self._run(lambda queries, on: queries.end(on, record, reason))
+        self._purge_now_and_then()
+
+    def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
+        if not task_ids:
+            return set()
+        found = self._run(lambda queries, on: queries.stops(on, worker_id))
+        return found.intersection(task_ids)
+
+    def tasks(
+        self,
+        *,
+        task_id: str | None = None,
+        app: str | None = None,
+        source: str | None = None,
+        user: str | None = None,
+    ) -> list[TaskInfo]:
+        wanted = {
+            "task_id": task_id,
+            "owner_app": app,
+            "owner_source": source,
+            "owner_user": user,
+        }
+        return self._run(lambda queries, on: queries.tasks(on, wanted))
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        def look() -> None:
+            heard(self.stops(worker_id, running()))
+
+        dialect = self.engine.dialect.name
+        if dialect == "postgresql" and self._listen.engine.driver == "psycopg":
+            with self._listen.doorbell() as driver:
+                hear_notifications(
+                    driver, worker_id, look, heard, closing, self.timeout
+                )
+        elif dialect == "sqlite":
+            with self._database.doorbell() as driver:
+                watch_file(driver, look, closing)
+        else:
+            super().listen(worker_id, running, heard, closing)
+
+    def check(self) -> None:
+        self._run(lambda queries, on: queries.touch(on))
+
+    def create_table(self) -> None:
+        """Create the table and its indexes, unless it is there.
+
+        :raises BackendError: the database refused.
+        """
+        self._database.create_table()
+
+    def purge(self) -> int:
+        """Delete what has expired, in small batches, and give how many rows.
+
+        :raises BackendError: the database failed.
+        """
+        count = 0
+        while deleted := self._run(lambda queries, on: queries.purge(on)):
+            count += deleted
+        return count
+
+    def close(self) -> None:
+        self._database.close()
+        self._listen.close()
+
+    def after_fork(self) -> None:
+        self._database.after_fork()
+        self._listen.after_fork()
+
+    def _run(self, work: Callable[[Queries, Connection], T]) -> T:
+        queries = self._queries
+        if queries is None:
+            queries = self._queries = queries_for(
+                self.engine.dialect.name,
+                self.table,
+                lease=self.lease,
+                retention=self.retention,
+            )
+        return self._database.run(lambda connection: work(queries, connection))
+
+    def _purge_now_and_then(self) -> None:
+        """Purge for a moment, unless some worker has within the last minute."""
+        now = time.monotonic()
+        if now < self._purge_at:
+            return
+        self._purge_at = now + _PURGE_INTERVAL
+        try:
+            if self._run(lambda queries, on: queries.claim_purge(on)):
+                while time.monotonic() < now + self.timeout / 2:
+                    if not self._run(lambda queries, on: queries.purge(on)):
+                        break
+        except BackendError as error:
+            logger.warning("Old rows were not purged: %s", error)

@@ -1,0 +1,107 @@
+"""The queries in the dialects of SQLite and PostgreSQL."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from flask_chatstop.backends.database.queries import REPLACED, Queries
+
+CHANNEL_PREFIX = "chatstop_"
+
+
+class _ReturningQueries(Queries):
+    """Ask a database with ``RETURNING`` and ``ON CONFLICT``."""
+
+    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
+        super().__init__(table, lease=lease, retention=retention)
+        self._taking = self._upsert(self._insertion).returning(self._columns.task_id)
+        state = self._columns.state
+        self._stop = (
+            update(table)
+            .where(self._is_owned)
+            .values(state=case((state == "running", "stopping"), else_=state))
+        )
+
+    def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
+        stop = self._stop.returning(self._columns.state)
+        found: str | None = connection.scalar(stop, params)
+        return found
+
+    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
+        return connection.execute(self._taking, row).first() is not None
+
+    def _insert(self) -> Any:
+        return sqlite.insert(self._table)
+
+    def _upsert(self, insertion: Any) -> Any:
+        return insertion.on_conflict_do_update(
+            index_elements=[self._columns.task_id],
+            set_={name: insertion.excluded[name] for name in REPLACED},
+            where=self._is_expired,
+        )
+
+    def _text(self, value: str) -> Any:
+        return value
+
+
+class SQLiteQueries(_ReturningQueries):
+    """Ask SQLite."""
+
+    # It takes 32,766 parameters at most, but one of any length.
+    def _is_any(self) -> ColumnElement[bool]:
+        ids = func.json_each(bindparam("b_task_ids")).table_valued("value")
+        return self._columns.task_id.in_(select(ids.c.value))
+
+    def _list(self, task_ids: Iterable[str]) -> Any:
+        return json.dumps(list(task_ids))
+
+
+class PostgreSQLQueries(_ReturningQueries):
+    """Ask PostgreSQL, and let a stop ring its worker."""
+
+    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
+        super().__init__(table, lease=lease, retention=retention)
+        c = self._columns
+        found = self._stop.returning(c.task_id, c.worker_id, c.state).cte("found")
+        channel = literal(CHANNEL_PREFIX).concat(found.c.worker_id)
+        ring = func.pg_notify(channel, found.c.task_id)
+        is_stopping = found.c.state == "stopping"
+        self._stop_and_ring = select(found.c.state, case((is_stopping, ring)))
+
+    def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
+        found: str | None = connection.scalar(self._stop_and_ring, params)
+        return found
+
+    def _insert(self) -> Any:
+        return postgresql.insert(self._table)
+
+    def _is_any(self) -> ColumnElement[bool]:
+        ids = bindparam("b_task_ids", type_=ARRAY(Text))
+        return self._columns.task_id == any_(ids)
+
+    def _list(self, task_ids: Iterable[str]) -> Any:
+        return list(task_ids)
+
+
+def queries_for(
+    dialect: str, table: Table, *, lease: float, retention: float
+) -> Queries:
+    """Give the queries for a database by the name of its dialect."""
+    kind = {"sqlite": SQLiteQueries, "postgresql": PostgreSQLQueries}
+    return kind.get(dialect, Queries)(table, lease=lease, retention=retention)

@@ -1,0 +1,240 @@
+"""The backend that keeps tasks in Redis or Valkey."""
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing as closed_after
+from functools import partial
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from flask_chatstop.backends import redis_scripts as scripts
+from flask_chatstop.backends.base import (
+    EndReason,
+    Owner,
+    StopBackend,
+    StopOutcome,
+    TaskInfo,
+    TaskRecord,
+)
+from flask_chatstop.backends.redis_client import (
+    RedisClient,
+    connect,
+    exceptions_of,
+    raise_as_backend_error,
+)
+from flask_chatstop.errors import BackendError
+
+T = TypeVar("T")
+
+#: Tasks that are renewed or looked at in one round trip.
+_CHUNK = 500
+#: Timeouts of silence after which the doorbell makes sure that it is still connected.
+_SILENCE = 2.5
+
+
+class RedisBackend(StopBackend):
+    """Serve any number of processes on any number of hosts, through Redis or Valkey.
+
+    Each task is one key of about 300 bytes, gone with its lease or retention. A
+    server that loses its data, by a restart or by eviction, gets the running tasks
+    back when they are next renewed.
+
+    A client of the caller's keeps its own timeouts, retries and pool, and is not
+    closed: give it timeouts, since ``timeout`` then bounds the doorbell's waits only.
+
+    :param url_or_client: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or
+        ``valkeys://``; or a ``redis.Redis``, Sentinel's ``master_for()`` or a
+        ``redis.RedisCluster``, or valkey-py's.
+    :param prefix: begins every key and channel; apps that share a server and must
+        not share tasks have one each.
+    :raises ConfigurationError: the URL or the client cannot be used.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | RedisClient,
+        *,
+        prefix: str = "chatstop:",
+        lease: float = 60.0,
+        retention: float = 600.0,
+        timeout: float = 2.0,
+    ) -> None:
+        super().__init__(lease=lease, retention=retention, timeout=timeout)
+        self._prefix = prefix
+        self._channels = f"{prefix}worker:"
+        self._url = url_or_client if isinstance(url_or_client, str) else None
+        self._client: Any = url_or_client
+        if self._url is not None:
+            self._client = connect(self._url, self.timeout)
+        self._driver = exceptions_of(self._client)
+
+    def announce(self, record: TaskRecord) -> bool:
+        return bool(self._run(scripts.announce(record, self.lease)))
+
+    def renew(self, records: Sequence[TaskRecord]) -> None:
+        self._run_all([scripts.renew(record, self.lease) for record in records])
+
+    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+        reply = self._run(scripts.stop(task_id, owner, self._channels))
+        return StopOutcome(_text(reply))
+
+    def end(self, record: TaskRecord, reason: EndReason) -> None:
+        self._run(scripts.end(record, reason, self.retention))
+
+    def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
+        calls = [scripts.is_stopping(task_id, worker_id) for task_id in task_ids]
+        replies = zip(calls, self._run_all(calls), strict=True)
+        return {call.task_id for call, is_stopping in replies if is_stopping}
+
+    def tasks(
+        self,
+        *,
+        task_id: str | None = None,
+        app: str | None = None,
+        source: str | None = None,
+        user: str | None = None,
+    ) -> list[TaskInfo]:
+        task_ids = self._task_ids() if task_id is None else [task_id]
+        calls = [scripts.info(task_id) for task_id in task_ids]
+        found: list[tuple[float, TaskInfo]] = []
+        for call, reply in zip(calls, self._run_all(calls), strict=True):
+            if reply:
+                started_at, state, packed, worker_id, age = map(_text, reply)
+                owner = scripts.unpacked(packed)
+                if owner.matches(app, source, user):
+                    record = TaskRecord(call.task_id, owner, worker_id)
+                    info = TaskInfo(record, state == "stopping", float(age))
+                    found.append((float(started_at), info))
+        return [info for _, info in sorted(found, key=itemgetter(0))]
+
+    def _task_ids(self) -> set[str]:
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"
+        scan = partial(self._client.scan_iter, pattern, 1000)
+        keys = self._exchange(lambda: list(scan()))
+        return {_text(key).removeprefix(self._prefix) for key in keys}
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        try:
+            with closed_after(self._pubsub()) as pubsub:
+                pubsub.subscribe(self._channels + worker_id)
+                for message in self._messages(pubsub, closing):
+                    # The driver of a caller's client may subscribe again by itself,
+                    # after an interruption that lost rings.
+                    if message["type"] == "subscribe":
+                        heard(self.stops(worker_id, running()))
+                    elif message["type"] == "message":
+                        heard([_text(message["data"])])
+        except Exception as error:
+            # Whoever ends the listening may close the client without waiting for it.
+            if not closing.is_set():
+                raise_as_backend_error(error)
+
+    def check(self) -> None:
+        record = TaskRecord(uuid.uuid4().hex, Owner("", "", "check"), uuid.uuid4().hex)
+        self._run_all(
+            [
+                scripts.announce(record, self.timeout),
+                scripts.stop(record.task_id, record.owner, self._channels),
+                scripts.end(record, EndReason.STOPPED, 0.001),
+            ]
+        )
+
+    def close(self) -> None:
+        if self._url is not None:
+            self._client.close()
+
+    def after_fork(self) -> None:
+        # A caller's client notices the fork by itself. Ours is replaced: its pool's
+        # lock may have been held by a thread of the parent's at the fork, so the
+        # driver must not take it when the old client is collected.
+        if self._url is not None:
+            self._client.auto_close_connection_pool = False
+            self._client = connect(self._url, self.timeout)
+
+    def _run(self, call: scripts.Call) -> Any:
+        return self._exchange(partial(self._send, call))
+
+    def _send(self, call: scripts.Call) -> Any:
+        try:
+            return self._client.execute_command(*self._by_digest(call))
+        except self._driver.NoScriptError:
+            return self._client.execute_command(*self._by_text(call))
+
+    def _run_all(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(calls), _CHUNK):
+            chunk = calls[start : start + _CHUNK]
+            replies += self._exchange(partial(self._send_all, chunk))
+        return replies
+
+    def _send_all(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        replies: list[Any] = []
+        for as_command in (self._by_digest, self._by_text):
+            pipeline = self._client.pipeline(transaction=False)
+            for call in calls:
+                pipeline.execute_command(*as_command(call))
+            replies = pipeline.execute(raise_on_error=False)
+            if not any(isinstance(r, self._driver.NoScriptError) for r in replies):
+                break
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _by_digest(self, call: scripts.Call) -> tuple[str | int, ...]:
+        key = self._prefix + call.task_id
+        return "EVALSHA", call.script.digest, 1, key, *call.arguments
+
+    def _by_text(self, call: scripts.Call) -> tuple[str | int, ...]:
+        key = self._prefix + call.task_id
+        return "EVAL", call.script.text, 1, key, *call.arguments
+
+    def _exchange(self, ask: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            try:
+                return ask()
+            except self._driver.ConnectionError:
+                # A balancer that has dropped an idle connection says so only to the
+                # next command. A second try tells it from a server that is away.
+                if time.monotonic() - began > self.timeout / 4:
+                    raise
+                return ask()
+        except Exception as error:
+            # Of any class: drivers let OSError through, and the errors of their
+            # cluster clients have no base in common with the others.
+            raise_as_backend_error(error)
+
+    def _pubsub(self) -> Any:
+        # In a cluster any node will do, and another one next time: the driver would
+        # insist on the one that has the channel's slot, which may be down.
+        get_node = getattr(self._client, "get_random_node", None)
+        return self._client.pubsub(**({"node": get_node()} if get_node else {}))
+
+    def _messages(self, pubsub: Any, closing: threading.Event) -> Iterator[Any]:
+        """Yield messages; the first one must come, and a ping must be answered."""
+        answer_by, ping_at = time.monotonic() + self.timeout, float("inf")
+        while not closing.is_set():
+            message = pubsub.get_message(timeout=min(1.0, self.timeout / 2))
+            now = time.monotonic()
+            if message is not None:
+                answer_by, ping_at = float("inf"), now + _SILENCE * self.timeout
+                yield message
+            elif now > answer_by:
+                raise BackendError(f"Redis is silent for more than {self.timeout} s.")
+            elif now > ping_at:
+                pubsub.ping()
+                answer_by, ping_at = now + self.timeout, float("inf")
+
+
+def _text(reply: str | bytes) -> str:
+    return reply if isinstance(reply, str) else reply.decode()

@@ -1,0 +1,94 @@
+"""The connection to Redis: clients that a URL names, and the driver's errors."""
+
+import importlib
+from types import ModuleType
+from typing import Any, NoReturn, Protocol
+
+from flask_chatstop.errors import BackendError, ConfigurationError
+
+_ACL_ADVICE = (
+    "Let the ACL user run EVAL, EVALSHA, SUBSCRIBE, PUBLISH, PING, TIME, HGET, HMGET,"
+    " HSET, PEXPIRE and SCAN on the keys and channels that begin with the prefix."
+)
+_ADVICE = {
+    "read only replica": "Give it the URL of the primary.",
+    "maxmemory": "Give the server memory, or a maxmemory-policy that evicts.",
+    "no permissions": _ACL_ADVICE,
+    "user executing the script": _ACL_ADVICE,
+}
+
+
+class RedisClient(Protocol):
+    """What the backend uses of ``redis.Redis`` and of ``redis.RedisCluster``."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any: ...
+
+    def pipeline(self, transaction: Any = ...) -> Any: ...
+
+    def pubsub(self, **options: Any) -> Any: ...
+
+    def scan_iter(self, match: Any = ..., count: Any = ...) -> Any: ...
+
+
+def connect(url: str, timeout: float) -> Any:
+    """Make a client that connects with its first command and never tries for long.
+
+    :raises ConfigurationError: redis-py is missing or does not understand the URL.
+    """
+    try:
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+    except ImportError as error:
+        raise ConfigurationError(
+            "A Redis or Valkey URL needs a package that is not installed; run"
+            ' pip install "flask_chatstop[redis]".'
+        ) from error
+    scheme, _, address = url.partition("://")
+    scheme = scheme.lower()
+    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
+    # RESP 2: in RESP 3 redis-py 8 greets each connection with more round trips, and no
+    # longer notices that a pooled one was closed by the server.
+    options: dict[str, Any] = {"protocol": 2, "socket_timeout": timeout}
+    options["retry"] = Retry(NoBackoff(), 0)
+    # As many as there are calls at once: redis-py 8 would refuse the hundred and first.
+    options["max_connections"] = 2**31
+    if scheme != "unix":
+        options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
+    try:
+        client = Redis.from_url(f"{scheme}://{address}", **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError):
+        # Without their message, which may quote the part of a URL that is a password.
+        raise ConfigurationError(
+            "The Redis URL cannot be read; write it like"
+            " redis://user:password@host:6379/0, with %XX for /, @, # and ? in a"
+            " password, and redis-py's options after a question mark."
+        ) from None
+    return client
+
+
+def exceptions_of(client: object) -> ModuleType:
+    """Give the exceptions of redis-py or valkey-py, whichever made a client.
+
+    :raises ConfigurationError: neither did.
+    """
+    modules = [base.__module__.split(".") for base in type(client).__mro__]
+    for package in ("redis", "valkey"):
+        made_it = any(module[0] == package for module in modules)
+        if made_it and [package, "asyncio"] not in [module[:2] for module in modules]:
+            return importlib.import_module(f"{package}.exceptions")
+    raise ConfigurationError(
+        f"RedisBackend was given a {type(client).__name__}; give it a URL, or a client"
+        " of redis-py's that is not asynchronous."
+    )
+
+
+def raise_as_backend_error(error: Exception) -> NoReturn:
+    """Raise what went wrong as a :class:`BackendError` that says what to do."""
+    if isinstance(error, BackendError):
+        raise error
+    message = str(error) or type(error).__name__
+    advice = "".join(f" {text}" for sign, text in _ADVICE.items() if sign in message)
+    raise BackendError(f"Redis failed: {message}{advice}") from error

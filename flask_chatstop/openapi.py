@@ -1,0 +1,156 @@
+"""The stop route as an OpenAPI 3.0 document, every answer included."""
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from flask_chatstop.backends import StopOutcome
+from flask_chatstop.wire import MAX_ID, MAX_WAIT
+
+_ERROR = {"$ref": "#/components/schemas/ChatstopError"}
+_OUTCOMES = [outcome.value for outcome in StopOutcome]
+
+
+def document(
+    paths: Collection[str], *, needs_key: bool, needs_user: bool, missing_ok: bool
+) -> dict[str, Any]:
+    """Describe the stop routes at some paths.
+
+    :param needs_key: whether they are guarded by bearer API keys.
+    :param needs_user: whether the body must name the user.
+    :param missing_ok: whether an unknown task is answered with success.
+    """
+    components: dict[str, Any] = {"schemas": {"ChatstopError": _error_schema()}}
+    if needs_key:
+        components["securitySchemes"] = {
+            "ApiKeyAuth": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "API_KEY",
+            }
+        }
+    operations = zip(paths, _operation_ids(paths), strict=True)
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "Stop Chat Message Generation", "version": "1"},
+        "paths": {
+            path: {"post": _operation(path, name, needs_key, needs_user, missing_ok)}
+            for path, name in operations
+        },
+        "components": components,
+    }
+
+
+def _operation_ids(paths: Iterable[str]) -> list[str]:
+    words = (
+        [w for w in path.split("/") if w.isidentifier() or "-" in w] for path in paths
+    )
+    return [
+        "stop" + "".join(w.title().replace("-", "") for w in ws[:-1]) for ws in words
+    ]
+
+
+def _operation(
+    path: str, name: str, needs_key: bool, needs_user: bool, missing_ok: bool
+) -> dict[str, Any]:
+    user = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
+    body: dict[str, Any] = {"type": "object", "properties": {"user": user}}
+    if needs_user:
+        body["required"] = ["user"]
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": "Stop Chat Message Generation",
+        "description": "Stop a generation in streaming mode, as the user who began it.",
+        "parameters": [
+            *(_path_parameter(name) for name in re.findall(r"{(\w+)}", path)),
+            {
+                "name": "wait",
+                "in": "query",
+                "description": "Seconds to wait for the task to report its end.",
+                "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT},
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body}},
+        },
+        "responses": _responses(missing_ok),
+    }
+    if needs_key:
+        operation["security"] = [{"ApiKeyAuth": []}]
+    return operation
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    parameter: dict[str, Any] = {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+    if name == "task_id":
+        parameter["description"] = "The task_id that the events of the stream carry."
+    return parameter
+
+
+def _responses(missing_ok: bool) -> dict[str, Any]:
+    outcome = {"Chatstop-Outcome": _header({"type": "string", "enum": _OUTCOMES})}
+    success = {
+        "type": "object",
+        "required": ["result"],
+        "properties": {"result": {"type": "string", "enum": ["success"]}},
+    }
+    responses = {
+        "200": _response("The task is stopping or has ended.", success, outcome),
+        "400": _response("The body or a parameter is malformed.", _ERROR),
+        "401": _response(
+            "There is no valid API key.",
+            _ERROR,
+            {"WWW-Authenticate": _header({"type": "string"})},
+        ),
+        "403": _response("Nobody is logged in.", _ERROR),
+        "404": _response("There is no such task of this user.", _ERROR, outcome),
+        "405": _response(
+            "The method is not POST.", _ERROR, {"Allow": _header({"type": "string"})}
+        ),
+        "413": _response("The body is too large.", _ERROR),
+        "415": _response("The body is not JSON.", _ERROR),
+        "500": _response("Something is wrong on this side.", _ERROR),
+        "503": _response(
+            "The store cannot be reached; try again.",
+            _ERROR,
+            {"Retry-After": _header({"type": "integer"})},
+        ),
+    }
+    if missing_ok:
+        del responses["404"]
+    return responses
+
+
+def _response(
+    description: str, schema: dict[str, Any], headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": {"schema": schema}},
+    }
+    if headers:
+        response["headers"] = headers
+    return response
+
+
+def _header(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "schema": schema}
+
+
+def _error_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["code", "message", "status"],
+        "properties": {
+            "code": {"type": "string"},
+            "message": {"type": "string"},
+            "status": {"type": "integer"},
+        },
+        "additionalProperties": False,
+    }

@@ -1,0 +1,71 @@
+"""Databases for tests, on the servers that the environment names."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from flask_chatstop.backends.database import DatabaseBackend
+
+SERVERS = {
+    "CHATSTOP_TEST_POSTGRESQL_URL": "postgresql+psycopg://postgres@127.0.0.1/test",
+    "CHATSTOP_TEST_MARIADB_URL": "mysql+pymysql://root@127.0.0.1/test",
+}
+
+
+def scratch_database(variable: str) -> Iterator[str]:
+    """Make a database of its own on a server, and drop it in the end."""
+    url = make_url(os.environ.get(variable) or SERVERS[variable])
+    name = f"chatstop_{uuid.uuid4().hex}"
+    admin = create_engine(
+        url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 5}
+    )
+    try:
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except DBAPIError as error:
+        admin.dispose()
+        pytest.skip(f"no server at {variable}: {error.orig}")
+    own = url.set(database=name).render_as_string(hide_password=False)
+    backend = DatabaseBackend(own)
+    backend.create_table()
+    backend.close()
+    yield own
+    force = " WITH (FORCE)" if url.get_backend_name() == "postgresql" else ""
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name}{force}"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    yield from scratch_database("CHATSTOP_TEST_POSTGRESQL_URL")
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    yield from scratch_database("CHATSTOP_TEST_MARIADB_URL")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'chatstop.db'}"
+
+
+@pytest.fixture
+def open_backend() -> Iterator[Callable[..., DatabaseBackend]]:
+    """Open backends that are closed after the test."""
+    backends: list[DatabaseBackend] = []
+
+    def open_backend(source: Any, **options: Any) -> DatabaseBackend:
+        backends.append(DatabaseBackend(source, **options))
+        return backends[-1]
+
+    yield open_backend
+    for backend in backends:
+        backend.close()

@@ -1,0 +1,82 @@
+"""A PostgreSQL server of a test's own, to be killed and brought back."""
+
+import contextlib
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from flask_chatstop.testing import wait_until
+
+
+class PostgreSQLServer:
+    """A server in a directory of its own on a free port."""
+
+    def __init__(self) -> None:
+        found = glob.glob("/usr/lib/postgresql/*/bin") or [""]
+        self.bin = Path(sorted(found)[-1])
+        if not shutil.which("postgres", path=self.bin):
+            pytest.skip("no PostgreSQL server is installed here")
+        # It refuses to run as root.
+        self.user = "postgres" if os.geteuid() == 0 else None
+        self.data = tempfile.mkdtemp(prefix="chatstop-postgresql-")
+        if self.user:
+            shutil.chown(self.data, self.user)
+        initdb, options = self.bin / "initdb", ["-A", "trust", "-N", "-U", "postgres"]
+        subprocess.run(
+            [initdb, "-D", self.data, *options],
+            check=True,
+            user=self.user,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.port = sock.getsockname()[1]
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        settings = ["fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}"]
+        options = [x for setting in settings for x in ("-c", setting)]
+        self.process = subprocess.Popen(
+            [self.bin / "postgres", "-D", self.data, "-k", self.data, *options],
+            user=self.user,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        wait_until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        where = ["-h", "127.0.0.1", "-p", str(self.port)]
+        done = subprocess.run([self.bin / "pg_isready", "-q", *where])
+        return done.returncode == 0
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+
+    def hang(self) -> None:
+        """Let the server and all its children answer no more, but stay there."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in [pid, *map(int, children)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, number)
+
+    def remove(self) -> None:
+        if self.process.poll() is None:
+            self.go_on()
+            self.stop()
+        shutil.rmtree(self.data)

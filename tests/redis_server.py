@@ -1,0 +1,89 @@
+"""Redis servers of the tests' own, to be stopped, frozen and started again empty."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+
+from flask_chatstop.testing import wait_until
+
+HAS_SERVER = shutil.which("redis-server") is not None
+
+
+class RedisServer:
+    """A ``redis-server`` on a free port that keeps nothing on disk."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        tls: Sequence[Path] = (),
+        sentinel: Path | None = None,
+    ) -> None:
+        self.port = free_port()
+        self.tls_port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._options = list(options)
+        self._sentinel = sentinel
+        if tls:
+            self._options += ["--tls-port", str(self.tls_port)]
+            for name, path in zip(("ca-cert", "key", "cert"), tls, strict=True):
+                self._options += [f"--tls-{name}-file", str(path)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        command = ["redis-server"]
+        if self._sentinel is None:
+            command += ["--save", "", "--appendonly", "no"]
+        else:
+            command += [str(self._sentinel), "--sentinel"]
+        command += ["--port", str(self.port), "--dir", str(self._directory)]
+        self._process = subprocess.Popen(
+            [*command, *self._options], stdout=subprocess.DEVNULL
+        )
+        wait_until(self._answers)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis(port=self.port, protocol=2, decode_responses=True)
+
+    def ask(self, *command: str) -> object:
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        try:
+            return self.ask("PING") is True
+        except redis.ConnectionError:
+            return False
+
+
+def free_port() -> int:
+    # Below 55536, for a cluster's node listens on the port 10,000 above as well.
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port: int = server.getsockname()[1]
+        if port < 55_000:
+            return port

@@ -1,0 +1,269 @@
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, event, select, text
+
+from flask_chatstop import BackendError, EndReason, Owner, StopOutcome
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import (
+    ALICE,
+    BackendContract,
+    listening,
+    new_record,
+    new_worker,
+    wait_until,
+)
+
+
+class DatabaseContract(BackendContract):
+    url: str
+
+    def open_backend(self, **options: Any) -> DatabaseBackend:
+        return DatabaseBackend(self.url, **options)
+
+
+class TestOnSQLite(DatabaseContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, sqlite_url: str) -> None:
+        self.url = sqlite_url
+
+
+class TestOnPostgreSQL(DatabaseContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, postgresql_url: str) -> None:
+        self.url = postgresql_url
+
+
+class TestOnMariaDB(DatabaseContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, mariadb_url: str) -> None:
+        self.url = mariadb_url
+
+
+URLS = ["sqlite_url", "postgresql_url", "mariadb_url"]
+
+
+@pytest.fixture(params=URLS)
+def url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+Open = Callable[..., DatabaseBackend]
+
+
+@pytest.fixture
+def backend(url: str, open_backend: Open) -> DatabaseBackend:
+    return open_backend(url)
+
+
+@contextmanager
+def statements(backend: DatabaseBackend) -> Iterator[list[str]]:
+    """Count what the engine sends, transactions included."""
+    seen: list[str] = []
+
+    def before(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(backend.engine, "before_cursor_execute", before)
+    yield seen
+    event.remove(backend.engine, "before_cursor_execute", before)
+
+
+def test_every_call_is_one_statement_and_no_transaction(
+    backend: DatabaseBackend,
+) -> None:
+    record, unknown = new_record(), new_record()
+    backend.end(unknown, EndReason.FINISHED)  # which looks for rows to purge
+    calls: list[Callable[[], object]] = [
+        lambda: backend.announce(record),
+        lambda: backend.renew([record]),
+        lambda: backend.stops(record.worker_id, [record.task_id]),
+        lambda: backend.stop(record.task_id, ALICE),
+        lambda: backend.stop(record.task_id, ALICE),
+        lambda: backend.end(record, EndReason.STOPPED),
+        backend.check,
+    ]
+    for call in calls:
+        with statements(backend) as seen:
+            call()
+        assert len(seen) == 1, seen
+
+
+def test_ten_thousand_tasks_are_renewed_by_one_statement_and_swept_by_one(
+    backend: DatabaseBackend,
+) -> None:
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(10_000)]
+    for start in range(0, len(records), 2_000):
+        backend.renew(records[start : start + 2_000])
+    asked = records[1234].task_id
+    backend.stop(asked, ALICE)
+    with statements(backend) as seen:
+        backend.renew(records)
+    assert len(seen) == 1
+    with statements(backend) as seen:
+        found = backend.stops(worker_id, [record.task_id for record in records])
+    assert len(seen) == 1
+    assert found == {asked}
+
+
+def test_only_the_lost_ones_are_inserted_again(backend: DatabaseBackend) -> None:
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(1_200)]
+    backend.renew(records[:-1])
+    with statements(backend) as seen:
+        backend.renew(records)
+    assert [statement.split()[0] for statement in seen] == [
+        "UPDATE",
+        "SELECT",
+        "SELECT",
+        "INSERT",
+    ]
+    assert backend.stop(records[-1].task_id, ALICE) is StopOutcome.STOPPING
+
+
+def test_nothing_but_the_statement_goes_over_the_wire(
+    mariadb_url: str, open_backend: Open
+) -> None:
+    backend = open_backend(mariadb_url)
+    record = new_record()
+    backend.end(record, EndReason.FINISHED)  # which looks for rows to purge
+
+    def questions() -> int:
+        with backend.engine.connect() as connection:
+            status = connection.execute(text("SHOW SESSION STATUS LIKE 'Questions'"))
+            return int(status.one()[1])
+
+    before = questions()
+    backend.announce(record)
+    backend.stop(record.task_id, ALICE)
+    backend.end(record, EndReason.STOPPED)
+    assert questions() - before == 3 + 1
+
+
+def test_a_stop_and_its_ring_are_one_round_trip(
+    postgresql_url: str, open_backend: Open, tmp_path: Path
+) -> None:
+    backend = open_backend(postgresql_url)
+    record = new_record()
+    backend.announce(record)
+    with listening(backend, [record]) as bell, (tmp_path / "trace").open("w+") as file:
+        with backend.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+        driver.pgconn.trace(file.fileno())
+        backend.stop(record.task_id, ALICE)
+        driver.pgconn.untrace()
+        assert bell.get(timeout=5) == record.task_id
+        file.seek(0)
+        sent = [line.split()[2:] for line in file]
+    ends = [fields for fields in sent if fields[:1] == ["F"] and fields[2:] == ["Sync"]]
+    assert len(ends) == 1, sent
+    assert not [fields for fields in sent if fields[2:3] == ["Query"]]
+
+
+def test_a_row_says_whose_task_it_is_and_where_it_runs(
+    backend: DatabaseBackend,
+) -> None:
+    record = new_record(owner=Owner("shop", "web-app", "Zoë 😀"))
+    before = time.time()
+    backend.announce(record)
+    with backend.engine.connect() as connection:
+        query = text("SELECT * FROM chatstop_task WHERE task_id = :id")
+        found = connection.execute(query, {"id": record.task_id}).one()
+    texts = [x.decode() if isinstance(x, bytes) else x for x in found[:6]]
+    assert texts[:4] == [record.task_id, "shop", "web-app", "Zoë 😀"]
+    assert texts[4:] == [record.worker_id, "running"]
+    assert abs(found.created_at - before) < 5
+    assert found.expires_at - found.created_at == pytest.approx(60, abs=0.1)
+
+
+def test_expired_rows_go_by_themselves(url: str, open_backend: Open) -> None:
+    first, second = (open_backend(url, lease=0.2) for _ in range(2))
+    purge_all(first)
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(1_200)]
+    first.renew(records)
+    last = max(record.task_id for record in records)
+    wait_until(lambda: first.stop(last, ALICE) is StopOutcome.MISSING)
+    second.end(new_record(), EndReason.FINISHED)
+    assert rows(first) <= {""}
+
+
+def test_one_worker_at_a_time_purges(url: str, open_backend: Open) -> None:
+    backends = [open_backend(url) for _ in range(3)]
+    purge_all(backends[0])
+    purging = 0
+    for backend in backends:
+        with statements(backend) as seen:
+            backend.end(new_record(), EndReason.FINISHED)
+        purging += sum("expires_at" in s and s.startswith("SELECT") for s in seen)
+        assert purging == 1
+
+
+def test_a_purge_tells_how_many_rows_it_deleted(url: str, open_backend: Open) -> None:
+    backend = open_backend(url, retention=0.1)
+    purge_all(backend)
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(700)]
+    backend.renew(records)
+    for record in records[:3]:
+        backend.end(record, EndReason.FINISHED)
+    wait_until(lambda: backend.stop(records[2].task_id, ALICE) is StopOutcome.MISSING)
+    assert backend.purge() == 3
+    assert backend.stop(records[3].task_id, ALICE) is StopOutcome.STOPPING
+
+
+def rows(backend: DatabaseBackend) -> set[str]:
+    with backend.engine.connect() as connection:
+        found = connection.scalars(select(backend.table.c.task_id))
+        return {x.decode() if isinstance(x, bytes) else x for x in found}
+
+
+def purge_all(backend: DatabaseBackend) -> None:
+    backend.check()
+    with backend.engine.connect() as connection:
+        connection.execute(delete(backend.table))
+
+
+def test_all_calls_at_once_never_fail(backend: DatabaseBackend) -> None:
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(300)]
+    backend.renew(records)
+    errors: list[BackendError] = []
+    done = threading.Event()
+
+    def repeat(work: Callable[[], object]) -> None:
+        try:
+            while not done.is_set():
+                work()
+        except BackendError as error:
+            errors.append(error)
+
+    def stop_and_end() -> None:
+        for record in records:
+            backend.stop(record.task_id, ALICE)
+            backend.end(record, EndReason.STOPPED)
+
+    shuffled = random.sample(records, len(records))
+    works: list[Callable[[], object]] = [
+        lambda: backend.renew(records),
+        lambda: backend.renew(shuffled),
+        backend.purge,
+    ]
+    threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        stop_and_end()
+    finally:
+        done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []

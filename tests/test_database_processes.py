@@ -1,0 +1,166 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flask_chatstop import StopOutcome
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE
+
+Open = Callable[..., DatabaseBackend]
+
+WRITER = """
+import sys
+from flask_chatstop import EndReason, StopOutcome
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, new_record
+
+url, name = sys.argv[1:]
+backend = DatabaseBackend(url)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(200):
+    record = new_record(task_id=f"{name}-{number}")
+    assert backend.announce(record) is True
+    backend.renew([record])
+    if number % 2:
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+        assert backend.stops(record.worker_id, [record.task_id])
+        backend.end(record, EndReason.STOPPED)
+"""
+
+FORKING = """
+import os, sys, threading
+from flask_chatstop import StopOutcome
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, new_record
+from flask_chatstop.worker import Worker
+
+url, by_engine = sys.argv[1:]
+source = url
+if by_engine == "True":
+    from sqlalchemy import create_engine
+    source = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+backend = DatabaseBackend(source)
+worker = Worker(backend)
+record = new_record()
+assert backend.announce(record)
+child = os.fork()
+for number in range(300):
+    assert backend.announce(new_record())
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("both are fine")
+"""
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import sys, time
+import gevent
+from sqlalchemy import create_engine, text
+from flask_chatstop import BackendError
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, new_record
+
+url, lock = sys.argv[1:]
+backend = DatabaseBackend(url, timeout=1.0)
+record = new_record()
+backend.announce(record)
+engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+longest, running = 0.0, True
+
+def tick():
+    global longest
+    while running:
+        before = time.monotonic()
+        gevent.sleep(0.005)
+        longest = max(longest, time.monotonic() - before)
+
+def stop():
+    try:
+        backend.stop(record.task_id, ALICE)
+    except BackendError:
+        return "given up"
+
+with engine.connect() as locking:
+    locking.execute(text(lock))
+    ticking = gevent.spawn(tick)
+    stopping = [gevent.spawn(stop) for _ in range(5)]
+    assert [each.get(timeout=5) for each in stopping] == ["given up"] * 5
+    running = False
+    ticking.join()
+print("longest pause", longest)
+assert longest < 0.3, longest
+"""
+
+
+@pytest.fixture(params=["sqlite_url", "postgresql_url", "mariadb_url"])
+def url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_eight_processes_write_to_sqlite_and_lose_nothing(
+    sqlite_url: str, open_backend: Open
+) -> None:
+    names = [f"process-{number}" for number in range(8)]
+    command = [sys.executable, "-c", WRITER, sqlite_url]
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen(
+            [*command, name], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+        for name in names
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        errors = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, errors
+        assert errors == ""
+    backend = open_backend(sqlite_url)
+    for name in names:
+        for number in range(200):
+            expected = StopOutcome.STOPPED if number % 2 else StopOutcome.STOPPING
+            assert backend.stop(f"{name}-{number}", ALICE) is expected
+
+
+@pytest.mark.parametrize("by_engine", [True, False])
+def test_a_forked_child_has_connections_of_its_own(url: str, by_engine: bool) -> None:
+    assert run(FORKING, url, str(by_engine)) == "both are fine\n"
+
+
+@pytest.mark.parametrize(
+    ("fixture", "lock"),
+    [
+        ("sqlite_url", "BEGIN EXCLUSIVE"),
+        ("postgresql_url", "LOCK TABLE chatstop_task"),
+        ("mariadb_url", "LOCK TABLES chatstop_task WRITE"),
+    ],
+)
+def test_a_locked_table_does_not_hold_up_other_greenlets(
+    fixture: str, lock: str, request: pytest.FixtureRequest
+) -> None:
+    assert "longest pause" in run(GREENLETS, request.getfixturevalue(fixture), lock)

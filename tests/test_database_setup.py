@@ -1,0 +1,246 @@
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import MetaData, create_engine, text
+
+from flask_chatstop import (
+    BackendError,
+    ChatStop,
+    ConfigurationError,
+    StopOutcome,
+    backend_from_url,
+)
+from flask_chatstop.backends.database import DatabaseBackend, task_table
+from flask_chatstop.testing import ALICE, new_record
+
+Open = Callable[..., DatabaseBackend]
+
+
+@pytest.fixture(params=["postgresql_url", "mariadb_url"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(params=["sqlite_url", "postgresql_url", "mariadb_url"])
+def url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+def app_with(backend: object) -> Flask:
+    app = Flask(__name__)
+    app.config.update(CHATSTOP_API_KEYS=["key"], CHATSTOP_BACKEND=backend)
+    app.register_blueprint(ChatStop(), url_prefix="/v1")
+    return app
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///x.db",
+        "postgresql://u@127.0.0.1:1/x",
+        "mysql://u@127.0.0.1:1/x",
+        "mariadb+pymysql://u@127.0.0.1:1/x",
+    ],
+)
+def test_a_url_picks_the_database_backend_and_nothing_is_connected(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    backend = backend_from_url(url, lease=1, retention=2, timeout=3)
+    assert isinstance(backend, DatabaseBackend)
+    assert (backend.lease, backend.retention, backend.timeout) == (1, 2, 3)
+    app_with(backend)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite+pysqlite:///:memory:",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_sqlite_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="in memory"):
+        backend_from_url(url)
+
+
+def test_an_engine_on_sqlite_in_memory_is_refused(open_backend: Open) -> None:
+    with pytest.raises(ConfigurationError, match="in memory"):
+        open_backend(create_engine("sqlite://")).check()
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("postgresql://u@h/x", "psycopg", "postgresql"),
+        ("mysql://u@h/x", "pymysql", "mysql"),
+        ("mariadb://u@h/x", "pymysql", "mysql"),
+    ],
+)
+def test_a_missing_driver_says_what_to_install(
+    url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigurationError) as raised:
+        backend_from_url(url)
+    assert f'pip install "flask_chatstop[{extra}]"' in str(raised.value)
+
+
+def test_without_sqlalchemy_a_database_says_what_to_install() -> None:
+    script = """
+import sys
+sys.modules["sqlalchemy"] = None
+from flask_chatstop import ConfigurationError, backend_from_url
+backend_from_url("memory://")
+try:
+    backend_from_url("sqlite:///x.db")
+except ConfigurationError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert 'pip install "flask_chatstop[database]"' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "source", [5, None, "postgresql+psycopg2://u@h/x", "oracle://u@h/x", "://"]
+)
+def test_what_is_no_database_is_refused(source: object, open_backend: Open) -> None:
+    with pytest.raises(ConfigurationError):
+        open_backend(source)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://alice:s3cret%40@127.0.0.1:1/x",
+        "mysql://alice:s3cret%40@127.0.0.1:1/x",
+        "mariadb://alice:s3cret%40@127.0.0.1/mysql",
+        "postgresql://alice@127.0.0.1:1/x?password=s3cret%40",
+        "postgresql://alice:s3cret%40@127.0.0.1/postgres?bad=s3cret%40",
+    ],
+)
+def test_a_password_is_in_no_message(url: str, open_backend: Open) -> None:
+    backend = open_backend(url)
+    with pytest.raises(BackendError) as raised:
+        backend.check()
+    shown = repr(backend) + "".join(traceback.format_exception(raised.value))
+    assert "s3cret" not in shown
+    assert raised.value.__cause__ is not None
+
+
+def test_a_url_that_cannot_be_read_is_not_shown() -> None:
+    secret = "s3cret"
+    with pytest.raises(ConfigurationError) as raised:
+        DatabaseBackend(f"postgresql:/alice:{secret}@h/x")
+    assert secret not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_missing_table_names_the_command(server_url: str, open_backend: Open) -> None:
+    backend = open_backend(server_url)
+    with backend.engine.connect() as connection:
+        connection.execute(text("DROP TABLE chatstop_task"))
+    with pytest.raises(BackendError, match="flask chatstop init-db"):
+        backend.announce(new_record())
+    with pytest.raises(BackendError, match="flask chatstop init-db"):
+        backend.check()
+    result = app_with(backend).test_cli_runner().invoke(args=["chatstop", "init-db"])
+    assert result.exit_code == 0, result.output
+    assert backend.announce(new_record()) is True
+
+
+def test_a_missing_directory_is_named(tmp_path: Path, open_backend: Open) -> None:
+    backend = open_backend(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+    with pytest.raises(BackendError, match=r"nowhere/x\.db.*directory must exist"):
+        backend.check()
+
+
+def test_the_commands_work_on_every_database(url: str, open_backend: Open) -> None:
+    app = app_with(open_backend(url))
+    app.register_blueprint(ChatStop("second", source="web-app"), url_prefix="/v2")
+    runner = app.test_cli_runner()
+    for _ in range(2):
+        result = runner.invoke(args=["chatstop", "init-db"])
+        assert result.exit_code == 0, result.output
+        assert "chatstop_task" in result.output
+    result = runner.invoke(args=["chatstop", "purge"])
+    assert result.output.startswith("Deleted ")
+
+
+def test_the_commands_say_why_they_fail(open_backend: Open) -> None:
+    runner = app_with(open_backend("mysql://u@127.0.0.1:1/x")).test_cli_runner()
+    result = runner.invoke(args=["chatstop", "purge"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: mysql+pymysql://u@127.0.0.1:1/x: ")
+    runner = app_with("memory://").test_cli_runner()
+    result = runner.invoke(args=["chatstop", "init-db"])
+    assert result.exit_code == 1
+    assert "MemoryBackend" in result.output
+
+
+def test_a_migration_tool_sees_the_table_and_nothing_to_change_after(
+    url: str,
+) -> None:
+    metadata = MetaData()
+    table = task_table(metadata)
+    assert DatabaseBackend(url, metadata=metadata).table is table
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        metadata.drop_all(connection)
+        connection.commit()
+        added = {change[0] for change in compare_metadata(context, metadata)}
+        assert added == {"add_table", "add_index"}
+        metadata.create_all(connection)
+        connection.commit()
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_flask_sqlalchemys_engine_is_asked_for_in_the_first_request(
+    url: str, open_backend: Open
+) -> None:
+    db = SQLAlchemy()
+    backend = open_backend(lambda: db.engine, metadata=db.metadata)
+    app = app_with(backend)
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    db.init_app(app)
+    with pytest.raises(BackendError, match="outside of application context"):
+        backend.check()
+    record = new_record()
+    with app.app_context():
+        db.create_all()
+        assert backend.announce(record) is True
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+    assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}
+    with app.app_context():
+        db.drop_all()
+        db.create_all()
+        db.engine.dispose()
+
+
+def test_the_session_of_the_app_is_left_alone(
+    postgresql_url: str, open_backend: Open
+) -> None:
+    engine = create_engine(postgresql_url)
+    backend = open_backend(engine)
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE mine (x integer)"))
+        backend.announce(new_record())
+        connection.rollback()
+        assert connection.execute(text("SELECT to_regclass('mine')")).scalar() is None
+    engine.dispose()
