@@ -5,8 +5,9 @@
     python example_app.py [--port 5000]
     gunicorn --threads 100 "example_app:create_app()"
 
-Settings are read from the environment, with ``FLASK_`` before their names, for
-instance ``FLASK_CHATSTOP_API_KEYS='{"my-key": "my-app"}'``.
+Its chat page is at http://127.0.0.1:5000, and its API is below ``/v1``. Settings are
+read from the environment, with ``FLASK_`` before their names, for instance
+``FLASK_CHATSTOP_API_KEYS='{"my-key": "my-app"}'``.
 
 The model is a built-in one that needs no network, or any OpenAI-compatible server:
 set ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` and ``OPENAI_MODEL``.
@@ -17,12 +18,13 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import openai
 from flask import Flask, Response, abort, current_app, request
 
+from example.web import add_page
 from flask_chatstop import ChatStop, GenerationEnd, chat_response
 
 chatstop = ChatStop()
@@ -41,6 +43,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         print("FLASK_CHATSTOP_API_KEYS is not set; the API key is demo-key", flush=True)
     app.register_blueprint(chatstop, url_prefix="/v1")
     app.add_url_rule("/v1/chat-messages", view_func=send_message, methods=["POST"])
+    add_page(app, ask)
     return app
 
 
@@ -60,9 +63,21 @@ def stream_answer(query: str, user: str | None, conversation_id: object) -> Resp
     # From here on it can be stopped: before the first token, and while the model
     # takes its time to answer at all.
     task = chatstop.start(user=user)
+    pieces, upstream = ask(query)
+    return chat_response(
+        task, pieces, upstream=upstream, on_end=save, conversation_id=conversation_id
+    )
+
+
+def ask(query: str) -> tuple[Generator[str, None, None], Callable[[], object]]:
+    """Give the pieces of an answer, and what gives the response to hang up on.
+
+    The model is asked when the first piece is read, so that the client has its task
+    id by then.
+    """
     reply: openai.Stream[Any] | None = None
 
-    def pieces() -> Iterator[str]:
+    def pieces() -> Generator[str, None, None]:
         nonlocal reply
         if "OPENAI_BASE_URL" not in os.environ:
             yield from built_in_model(query)
@@ -72,13 +87,7 @@ def stream_answer(query: str, user: str | None, conversation_id: object) -> Resp
             if chunk.choices:
                 yield chunk.choices[0].delta.content or ""
 
-    return chat_response(
-        task,
-        pieces(),
-        upstream=lambda: reply,
-        on_end=save,
-        conversation_id=conversation_id,
-    )
+    return pieces(), lambda: reply
 
 
 def save(end: GenerationEnd) -> None:
@@ -121,7 +130,7 @@ def model_client() -> openai.OpenAI:
     return openai.OpenAI()
 
 
-def built_in_model(query: str, pause: float = 0.2) -> Iterator[str]:
+def built_in_model(query: str, pause: float = 0.2) -> Generator[str, None, None]:
     """Count to three hundred, slowly enough to be stopped by hand."""
     yield f"You said {query!r}. Let me count to three hundred: "
     for number in range(1, 301):
