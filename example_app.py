@@ -6,8 +6,7 @@
     gunicorn --threads 100 "example_app:create_app()"
 
 Its chat page is at http://127.0.0.1:5000, and its API is below ``/v1``. Settings are
-read from the environment, with ``FLASK_`` before their names, for instance
-``FLASK_CHATSTOP_API_KEYS='{"my-key": "my-app"}'``.
+environment variables, like ``FLASK_CHATSTOP_API_KEYS='{"my-key": "my-app"}'``.
 
 The model is a built-in one that needs no network, or any OpenAI-compatible server:
 set ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` and ``OPENAI_MODEL``.
@@ -22,7 +21,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import openai
-from flask import Flask, Response, abort, current_app, request
+from flask import Flask, Response, abort, request
 
 from example.web import add_page
 from flask_chatstop import ChatStop, GenerationEnd, chat_response
@@ -41,6 +40,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if not app.config.get("CHATSTOP_API_KEYS"):
         app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
         print("FLASK_CHATSTOP_API_KEYS is not set; the API key is demo-key", flush=True)
+    if not app.config.get("CHATSTOP_BACKEND"):
+        # A file that every worker of this host shares.
+        os.makedirs(app.instance_path, exist_ok=True)
+        app.config["CHATSTOP_BACKEND"] = f"sqlite:///{app.instance_path}/chatstop.db"
     app.register_blueprint(chatstop, url_prefix="/v1")
     app.add_url_rule("/v1/chat-messages", view_func=send_message, methods=["POST"])
     add_page(app, ask)
@@ -50,7 +53,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 @chatstop.login_required
 def send_message() -> Response | dict[str, object]:
     """Answer a message, as a stream unless ``response_mode`` is ``blocking``."""
-    body = request.get_json()
+    try:
+        body = request.get_json()
+    except RecursionError:
+        abort(400, "The body is nested beyond reason.")
     if not isinstance(body, dict) or not isinstance(body.get("query"), str):
         abort(400, "The body must be a JSON object with a query and a user.")
     if body.get("response_mode", "streaming") == "blocking":
@@ -92,7 +98,7 @@ def ask(query: str) -> tuple[Generator[str, None, None], Callable[[], object]]:
 
 def save(end: GenerationEnd) -> None:
     """Keep the answer, whole or partial: an app of yours writes it to its database."""
-    current_app.logger.warning("%s %s: %s", end.message_id, end.reason, end.text)
+    print(f"{end.message_id} {end.reason}: {end.text}", flush=True)
 
 
 def answer_at_once(query: str, conversation_id: object) -> dict[str, object]:

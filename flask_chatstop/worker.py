@@ -144,6 +144,7 @@ class Worker:
         for task in self._running():
             task.end(EndReason.FAILED)
         self._keeper.close()
+        self.backend.close()
 
     def _running(self) -> list[Running]:
         with self._lock:

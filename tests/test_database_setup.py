@@ -189,7 +189,7 @@ def test_the_commands_say_why_they_fail(open_backend: Open) -> None:
     runner = app_with("memory://").test_cli_runner()
     result = runner.invoke(args=["chatstop", "init-db"])
     assert result.exit_code == 1
-    assert "MemoryBackend" in result.output
+    assert "set CHATSTOP_BACKEND" in result.output
 
 
 def test_a_migration_tool_sees_the_table_and_nothing_to_change_after(

@@ -11,6 +11,8 @@ from tests.provider import TOKENS, Provider
 WORKERS = {
     "gthread": ["-k", "gthread", "--threads", "8"],
     "gevent": ["-k", "gevent"],
+    # Each has one thread, and is deaf while it streams: a stop needs another one.
+    "sync": ["-k", "sync", "--workers", "2"],
 }
 
 
@@ -24,6 +26,8 @@ def test_a_stop_ends_the_stream_and_hangs_up_on_a_silent_provider(
         *WORKERS[worker],
         OPENAI_BASE_URL=silent.url,
         OPENAI_API_KEY="any",
+        FLASK_CHATSTOP_BACKEND=f"sqlite:///{tmp_path}/chatstop.db",
+        FLASK_CHAT_DATABASE=f"{tmp_path}/chat.sqlite3",
     ) as server:
         reader = Reader(server)
         task_id = reader.until(TOKENS[-1])
@@ -58,6 +62,7 @@ def test_a_closed_tab_hangs_up_on_a_silent_provider_within_two_heartbeats(
         *WORKERS[worker],
         OPENAI_BASE_URL=silent.url,
         HEARTBEAT=str(heartbeat),
+        FLASK_CHATSTOP_BACKEND=f"sqlite:///{tmp_path}/chatstop.db",
     ) as server:
         reader = Reader(server)
         reader.until(TOKENS[-1])

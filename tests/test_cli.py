@@ -1,0 +1,121 @@
+"""The commands of ``flask chatstop``, on real stores."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from flask_chatstop import StopBackend
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.backends.redis import RedisBackend
+from flask_chatstop.keys import ApiKeys
+from flask_chatstop.testing import wait_until
+from flask_chatstop.worker import _workers
+from tests.chat import OTHER_AUTH, Chat, Source
+from tests.test_registration import make_app
+
+BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
+
+
+@pytest.fixture(params=BACKENDS)
+def config(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
+    """Give the configuration of a store that the command and the app share."""
+    url = request.getfixturevalue(request.param)
+    backend: StopBackend
+    if request.param == "redis_url":
+        prefix = request.getfixturevalue("redis_prefix")
+        backend = RedisBackend(url, prefix=prefix)
+    else:
+        backend = DatabaseBackend(url)
+    yield {"CHATSTOP_BACKEND": backend}
+    for worker in [worker for worker in _workers if worker.backend is backend]:
+        worker.close()
+
+
+def run(app: Flask, *arguments: str) -> Result:
+    return app.test_cli_runner().invoke(args=["chatstop", *arguments])
+
+
+def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
+    config: dict[str, object],
+) -> None:
+    source = Source("One ")
+    chat = Chat(source, config)
+    office = make_app(**config)
+    answer = chat.ask(user="carol")
+    [task] = json.loads(run(office, "list", "--json").output)
+    assert task["task_id"] == answer.task_id
+    assert (task["app"], task["source"], task["user"]) == (
+        "demo",
+        "service-api",
+        "carol",
+    )
+    assert task["state"] == "running" and 0 <= task["age"] < 60
+    assert f"{answer.task_id}  running" in run(office, "list").output
+
+    assert run(office, "stop", answer.task_id).output == f"Stopping {answer.task_id}.\n"
+    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    wait_until(lambda: json.loads(run(office, "list", "--json").output) == [])
+    result = run(office, "stop", answer.task_id)
+    assert result.exit_code == 1
+    assert "No task" in result.output
+    source.go_on.set()
+
+
+def test_all_tasks_of_a_user_are_stopped(config: dict[str, object]) -> None:
+    source = Source("One ")
+    chat = Chat(source, config)
+    office = make_app(**config)
+    answers = [chat.ask(), chat.ask(), chat.ask(auth=OTHER_AUTH), chat.ask(user="bob")]
+    alices = sorted(answer.task_id for answer in answers[:2])
+    result = run(office, "stop", "--user", "alice", "--app", "demo", "--json")
+    assert sorted(json.loads(result.output)["stopping"]) == alices
+    for answer in answers[:2]:
+        assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    result = run(office, "stop", "--user", "alice")
+    assert f"Stopping {answers[2].task_id}." in result.output
+    assert answers[2].rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert not chat.tasks[3].stopped
+    source.go_on.set()
+    answers[3].rest()
+
+
+def test_check_times_the_store_and_the_doorbell(config: dict[str, object]) -> None:
+    office = make_app(**config)
+    times = json.loads(run(office, "check", "--json").output)
+    assert 0 < times["store_seconds"] < 5 and 0 < times["doorbell_seconds"] < 5
+    assert "A stop is heard within" in run(office, "check").output
+    assert json.loads(run(office, "list", "--json").output) == []
+
+
+def test_check_tells_when_the_store_is_away() -> None:
+    result = run(make_app(CHATSTOP_BACKEND="redis://127.0.0.1:1"), "check")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+
+
+def test_a_new_key_is_let_in_by_its_entry() -> None:
+    output = run(make_app(), "new-key").output
+    key, entry = (line.split()[-1] for line in output.splitlines())
+    assert entry == "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+    assert ApiKeys({entry: "app"}).app_of(key) == "app"
+    assert run(make_app(), "new-key").output != output
+
+
+@pytest.mark.parametrize("command", ["list", "check", "purge", "init-db"])
+def test_a_memory_that_no_command_can_see_is_an_error(command: str) -> None:
+    result = run(make_app(), command)
+    assert result.exit_code == 1
+    assert "set CHATSTOP_BACKEND" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["x", "--user", "alice"], ["--app", "demo"], ["x", "--app", "a"]]
+)
+def test_a_stop_of_nothing_in_particular_is_refused(arguments: list[str]) -> None:
+    result = run(make_app(), "stop", *arguments)
+    assert result.exit_code == 2
+    assert "Give a TASK_ID, or --user" in result.output
