@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from click.testing import Result
@@ -20,18 +20,25 @@ from tests.test_registration import make_app
 BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
 
 
+Configure = Callable[[], dict[str, object]]
+
+
 @pytest.fixture(params=BACKENDS)
-def config(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
-    """Give the configuration of a store that the command and the app share."""
+def config(request: pytest.FixtureRequest) -> Iterator[Configure]:
+    """Configure processes that share a store, each with a backend of its own."""
     url = request.getfixturevalue(request.param)
-    backend: StopBackend
-    if request.param == "redis_url":
-        prefix = request.getfixturevalue("redis_prefix")
-        backend = RedisBackend(url, prefix=prefix)
-    else:
-        backend = DatabaseBackend(url)
-    yield {"CHATSTOP_BACKEND": backend}
-    for worker in [worker for worker in _workers if worker.backend is backend]:
+    backends: list[StopBackend] = []
+
+    def configure() -> dict[str, object]:
+        if request.param == "redis_url":
+            prefix = request.getfixturevalue("redis_prefix")
+            backends.append(RedisBackend(url, prefix=prefix))
+        else:
+            backends.append(DatabaseBackend(url))
+        return {"CHATSTOP_BACKEND": backends[-1]}
+
+    yield configure
+    for worker in [worker for worker in _workers if worker.backend in backends]:
         worker.close()
 
 
@@ -40,11 +47,11 @@ def run(app: Flask, *arguments: str) -> Result:
 
 
 def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
-    config: dict[str, object],
+    config: Configure,
 ) -> None:
     source = Source("One ")
-    chat = Chat(source, config)
-    office = make_app(**config)
+    chat = Chat(source, config())
+    office = make_app(**config())
     answer = chat.ask(user="carol")
     [task] = json.loads(run(office, "list", "--json").output)
     assert task["task_id"] == answer.task_id
@@ -65,10 +72,10 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
     source.go_on.set()
 
 
-def test_all_tasks_of_a_user_are_stopped(config: dict[str, object]) -> None:
+def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
     source = Source("One ")
-    chat = Chat(source, config)
-    office = make_app(**config)
+    chat = Chat(source, config())
+    office = make_app(**config())
     answers = [chat.ask(), chat.ask(), chat.ask(auth=OTHER_AUTH), chat.ask(user="bob")]
     alices = sorted(answer.task_id for answer in answers[:2])
     result = run(office, "stop", "--user", "alice", "--app", "demo", "--json")
@@ -83,8 +90,8 @@ def test_all_tasks_of_a_user_are_stopped(config: dict[str, object]) -> None:
     answers[3].rest()
 
 
-def test_check_times_the_store_and_the_doorbell(config: dict[str, object]) -> None:
-    office = make_app(**config)
+def test_check_times_the_store_and_the_doorbell(config: Configure) -> None:
+    office = make_app(**config())
     times = json.loads(run(office, "check", "--json").output)
     assert 0 < times["store_seconds"] < 5 and 0 < times["doorbell_seconds"] < 5
     assert "A stop is heard within" in run(office, "check").output
