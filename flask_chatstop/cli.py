@@ -59,12 +59,11 @@ def list_tasks(as_json: bool) -> None:
         click.echo(json.dumps([_described(info) for info in tasks], indent=2))
         return
     for info in tasks:
-        owner = info.record.owner
-        state = "stopping" if info.is_stopping else "running"
+        task = {name: _shown(value) for name, value in _described(info).items()}
+        task["age"] = f"{info.age:.0f}"
         click.echo(
-            f"{info.record.task_id}  {state}  {info.age:.0f} s"
-            f"  app {owner.app}  source {owner.source}  user {owner.user}"
-            f"  worker {info.record.worker_id}"
+            "{task_id}  {state}  {age} s  app {app}  source {source}  user {user}"
+            "  worker {worker_id}".format(**task)
         )
     click.echo(f"{len(tasks)} tasks.", err=True)
 
@@ -182,6 +181,12 @@ def _ring(backend: StopBackend) -> float:
         reason = failures[0] if failures else "it does not ring"
         raise BackendError(f"The store is reachable, but not its doorbell: {reason}")
     return took
+
+
+def _shown(value: object) -> str:
+    """Give a text as it is, unless it could play tricks on a terminal."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def _described(info: TaskInfo) -> dict[str, object]:

@@ -3,16 +3,17 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from click.testing import Result
 from flask import Flask
 
-from flask_chatstop import StopBackend
+from flask_chatstop import Owner, StopBackend
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.keys import ApiKeys
-from flask_chatstop.testing import wait_until
+from flask_chatstop.testing import new_record, wait_until
 from flask_chatstop.worker import _workers
 from tests.chat import OTHER_AUTH, Chat, Source
 from tests.test_registration import make_app
@@ -70,6 +71,14 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
     assert result.exit_code == 1
     assert "No task" in result.output
     source.go_on.set()
+
+
+def test_a_user_cannot_write_to_the_terminal_of_an_operator(sqlite_url: str) -> None:
+    with closing(DatabaseBackend(sqlite_url)) as backend:
+        backend.announce(new_record(owner=Owner("app", "api", "\x1b[2Jeve\n")))
+        listed = run(make_app(CHATSTOP_BACKEND=backend), "list").output
+    assert "user '\\x1b[2Jeve\\n'" in listed
+    assert "\x1b" not in listed
 
 
 def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
