@@ -49,7 +49,8 @@ class DatabaseBackend(StopBackend):
         request that begins or stops a task.
     :param metadata: where :attr:`table` goes; a migration tool sees it there.
     :param listen_url: a URL for PostgreSQL's ``LISTEN``, where ``source`` leads
-        through a pooler that gives each transaction another connection.
+        through a pooler that gives each transaction another connection. Without it,
+        stops are found there by the sweep.
     :raises ConfigurationError: a URL cannot be used; says why.
     """
 

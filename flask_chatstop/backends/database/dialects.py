@@ -96,12 +96,19 @@ class PostgreSQLQueries(_ReturningQueries):
 
     def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
         found: str | None
-        if connection.dialect.driver != "psycopg":
+        is_translated = "schema_translate_map" in connection.get_execution_options()
+        if connection.dialect.driver != "psycopg" or is_translated:
             found = connection.scalar(self._stop_and_ring, params)
             return found
         # Past SQLAlchemy's execution, which takes as long as PostgreSQL's.
         driver: Any = connection.connection.driver_connection
-        row = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
+        try:
+            row = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
+        except BaseException:
+            # Cut, or interrupted while it waits: nothing that the pool should keep.
+            if driver.info.transaction_status.name != "IDLE":
+                connection.invalidate()
+            raise
         found = row[0] if row else None
         return found
 

@@ -32,6 +32,7 @@ class PostgreSQLConnect:
     def connect(
         self, dialect: Dialect, record: Any, cargs: Any, cparams: dict[str, Any]
     ) -> Any:
+        deadline = time.monotonic() + self._timeout
         # psycopg takes less than 2 for 2, as libpq does.
         cparams.setdefault("connect_timeout", max(2, math.ceil(self._timeout)))
         driver = dialect.loaded_dbapi
@@ -39,7 +40,7 @@ class PostgreSQLConnect:
             options = f"{self._options} {cparams.get('options', '')}".strip()
             try:
                 with_options = cparams | {"options": options}
-                return self._ready(driver.connect(*cargs, **with_options))
+                return _ready(driver.connect(*cargs, **with_options), deadline)
             except driver.OperationalError as error:
                 # https://www.pgbouncer.org/config.html#ignore_startup_parameters,
                 # and RDS Proxy in words of its own.
@@ -47,20 +48,24 @@ class PostgreSQLConnect:
                 if "startup parameter" not in text and "command-line" not in text:
                     raise
                 self._options = ""
-        return self._ready(driver.connect(*cargs, **cparams))
+        return _ready(driver.connect(*cargs, **cparams), deadline)
 
-    def _ready(self, connection: Any) -> Any:
+
+def _ready(connection: Any, deadline: float) -> Any:
+    try:
         keep_alive(connection)
         # For what SQLAlchemy asks of a new connection, before `bounded` takes over.
-        deadline = time.monotonic() + self._timeout
         connection.wait = partial(wait_until, connection, deadline)
         # The pooler has an id of its own; through it, what one transaction prepares
         # is not there in the next.
         served_by = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
         connection.rollback()
-        if served_by != connection.info.backend_pid:
-            connection.prepare_threshold = None
-        return connection
+    except BaseException:
+        connection.close()
+        raise
+    if served_by != connection.info.backend_pid:
+        connection.prepare_threshold = None
+    return connection
 
 
 def wait_until(

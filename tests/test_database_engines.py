@@ -1,0 +1,214 @@
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+
+from flask_chatstop import BackendError, StopOutcome
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, BackendContract, new_record, wait_until
+
+Open = Callable[..., DatabaseBackend]
+OpenEngine = Callable[..., Engine]
+
+
+@pytest.fixture
+def open_engine(postgresql_url: str) -> Iterator[OpenEngine]:
+    """Make engines on PostgreSQL as an app does."""
+    engines: list[Engine] = []
+
+    def open_engine(driver: str = "psycopg", **options: Any) -> Engine:
+        url = make_url(postgresql_url).set(drivername=f"postgresql+{driver}")
+        engines.append(create_engine(url, **options))
+        return engines[-1]
+
+    yield open_engine
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture(params=["url", "psycopg", "psycopg2"])
+def open_source(
+    request: pytest.FixtureRequest,
+    postgresql_url: str,
+    open_backend: Open,
+    open_engine: OpenEngine,
+) -> Callable[[str], DatabaseBackend]:
+    """Open a backend by URL or on an engine, with options for the server."""
+
+    def open_source(options: str = "") -> DatabaseBackend:
+        if request.param == "url":
+            url = make_url(postgresql_url).update_query_dict({"options": options})
+            return open_backend(url)
+        connect_args = {"options": options}
+        return open_backend(open_engine(request.param, connect_args=connect_args))
+
+    return open_source
+
+
+OpenSource = Callable[..., DatabaseBackend]
+
+
+class EngineContract(BackendContract):
+    driver: str
+
+    @pytest.fixture(autouse=True)
+    def _use(self, open_engine: OpenEngine) -> None:
+        self.engine = open_engine(self.driver, pool_size=20)
+
+    def open_backend(self, **options: Any) -> DatabaseBackend:
+        return DatabaseBackend(self.engine, **options)
+
+
+class TestOnAnEngineOfPsycopg(EngineContract):
+    driver = "psycopg"
+
+
+class TestOnAnEngineOfPsycopg2(EngineContract):
+    driver = "psycopg2"
+
+
+def test_a_stop_is_committed_when_it_returns(
+    open_source: OpenSource, open_engine: OpenEngine
+) -> None:
+    backend, record = open_source(), new_record()
+    backend.announce(record)
+    query = text("SELECT state FROM chatstop_task WHERE task_id = :task_id")
+    with open_engine().connect() as connection:
+        backend.stop(record.task_id, ALICE)
+        params = {"task_id": record.task_id}
+        assert connection.execute(query, params).scalar() == "stopping"
+
+
+def test_a_commit_waits_for_the_disk_again_after_a_stop(
+    open_backend: Open, open_engine: OpenEngine
+) -> None:
+    engine = open_engine(pool_size=1, max_overflow=0)
+    backend, record = open_backend(engine), new_record()
+    backend.announce(record)
+    backend.stop(record.task_id, ALICE)
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
+def test_a_stop_without_a_table_names_the_command(open_source: OpenSource) -> None:
+    backend = open_source("-csearch_path=nowhere")
+    with pytest.raises(BackendError, match="flask chatstop init-db"):
+        backend.stop("any", ALICE)
+
+
+def test_a_stop_goes_to_the_schema_that_the_engine_was_told(
+    open_backend: Open, open_engine: OpenEngine
+) -> None:
+    engine = open_engine()
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS tenant CASCADE"))
+        connection.execute(text("CREATE SCHEMA tenant"))
+    of_tenant = engine.execution_options(schema_translate_map={None: "tenant"})
+    backend, record = open_backend(of_tenant), new_record()
+    backend.create_table()
+    backend.announce(record)
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+    assert open_backend(engine).stop(record.task_id, ALICE) is StopOutcome.MISSING
+
+
+@contextmanager
+def waiting_stop(
+    backend: DatabaseBackend, engine: Engine
+) -> Iterator[tuple[Connection, Future[StopOutcome]]]:
+    """Let a stop wait for its row, which a transaction has changed."""
+    record = new_record()
+    backend.announce(record)
+    change = text("UPDATE chatstop_task SET created_at = 0 WHERE task_id = :task_id")
+    with ThreadPoolExecutor(1) as pool, engine.connect() as changing:
+        changing.execute(change, {"task_id": record.task_id})
+        stopping = pool.submit(backend.stop, record.task_id, ALICE)
+        wait_until(lambda: len(waiting(changing)) == 1 or stopping.done())
+        yield changing, stopping
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+
+
+def waiting(connection: Connection) -> list[int]:
+    """Give the processes of the server that wait for a lock."""
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'"
+    )
+    connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+    return list(connection.scalars(text(query)))
+
+
+def test_a_stop_that_another_transaction_outran_is_done_again(
+    open_source: OpenSource, open_engine: OpenEngine
+) -> None:
+    backend = open_source("-cdefault_transaction_isolation=serializable")
+    with waiting_stop(backend, open_engine()) as (changing, stopping):
+        changing.commit()
+        assert stopping.result(5) is StopOutcome.STOPPING
+
+
+def test_a_stop_that_waits_too_long_for_its_row_says_so(
+    open_source: OpenSource, open_engine: OpenEngine
+) -> None:
+    backend = open_source("-clock_timeout=200")
+    with waiting_stop(backend, open_engine()) as (_, stopping):
+        with pytest.raises(BackendError, match="due to lock timeout") as raised:
+            stopping.result(5)
+        assert str(raised.value).startswith(f"{backend.engine.url}: ".split("?")[0])
+        assert type(raised.value.__cause__).__module__.startswith("psycopg")
+
+
+def test_a_connection_that_was_cut_in_a_stop_is_not_used_again(
+    open_source: OpenSource,
+    open_engine: OpenEngine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend = open_source()
+    with waiting_stop(backend, open_engine()) as (changing, stopping):
+        cut = text("SELECT pg_terminate_backend(:pid)")
+        changing.execute(cut, {"pid": waiting(changing)[0]})
+        with pytest.raises(BackendError, match=r"terminating|server closed"):
+            stopping.result(5)
+    with backend.engine.connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+    assert [x for x in caplog.records if x.levelno >= logging.ERROR] == []
+
+
+class Interrupt(BaseException):
+    """What a server raises in a worker, to end what it does."""
+
+
+# Not that of psycopg2, which cannot be interrupted while it waits.
+@pytest.mark.parametrize("open_source", ["url", "psycopg"], indirect=True)
+def test_a_connection_that_was_busy_when_a_stop_was_interrupted_is_not_used_again(
+    open_source: OpenSource,
+    open_engine: OpenEngine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend, engine, record = open_source(), open_engine(), new_record()
+    backend.announce(record)
+
+    def interrupt(*args: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    with engine.connect() as locking:
+        locking.execute(text("LOCK TABLE chatstop_task"))
+
+        def interrupt_it() -> None:
+            wait_until(lambda: len(waiting(locking)) == 1)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+        threading.Thread(target=interrupt_it).start()
+        with pytest.raises(Interrupt):
+            backend.stop(record.task_id, ALICE)
+        with backend.engine.connect() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
+    signal.signal(signal.SIGUSR1, before)
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+    assert [x for x in caplog.records if x.levelno >= logging.ERROR] == []
