@@ -7,16 +7,16 @@ it with ``python -m benchmarks.stop_latency [URL ...] [--others 200]``.
 """
 
 import argparse
+import multiprocessing
+import selectors
 import socket
 import statistics
 import tempfile
-import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import httpx
 
 from benchmarks.hops import raw_hops
 from tests.gunicorn_server import AUTH, Server, gunicorn
@@ -31,25 +31,25 @@ class Connection:
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self._host = address.netloc
-        self._socket = socket.create_connection((address.hostname, address.port), 30)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = socket.create_connection((address.hostname, address.port), 30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
 
-    def send(self, path: str) -> None:
+    def send(self, path: str, body: bytes = BODY) -> None:
         """Send a request."""
-        self._socket.sendall(
+        self.socket.sendall(
             (
                 f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n"
                 f"Authorization: {AUTH['Authorization']}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             ).encode()
-            + BODY
+            + body
         )
 
     def until(self, end: bytes) -> bytes:
         """Receive up to some bytes, and give what came."""
         while (found := self._received.find(end)) < 0:
-            data = self._socket.recv(65536)
+            data = self.socket.recv(65536)
             assert data, "the server closed the connection"
             self._received += data
         found += len(end)
@@ -89,23 +89,28 @@ class Client:
         return time.perf_counter() - sent
 
 
-def others(server: Server, number: int, until: threading.Event) -> None:
-    """Keep so many other streams busy, at 20 chunks a second each."""
-
-    def read() -> None:
-        with httpx.stream(
-            "POST",
-            f"{server.url}/v1/chat-messages",
-            json={"user": "other", "pause": 0.05},
-            headers=AUTH,
-            timeout=30,
-        ) as response:
-            for _ in response.iter_raw():
-                if until.is_set():
-                    return
-
+def read_others(url: str, number: int) -> None:
+    """Read so many other streams, at 20 chunks a second each, until we are killed."""
+    selector = selectors.DefaultSelector()
     for _ in range(number):
-        threading.Thread(target=read, daemon=True).start()
+        connection = Connection(url)
+        connection.send("/v1/chat-messages", b'{"user": "other", "pause": 0.05}')
+        selector.register(connection.socket, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            key.fileobj.recv(65536)  # type: ignore[union-attr]
+
+
+@contextmanager
+def others(server: Server, number: int) -> Iterator[None]:
+    """Keep other streams busy, read by a process of their own."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=read_others, args=(server.url, number), daemon=True
+    )
+    process.start()
+    yield
+    process.kill()
+    process.join()
 
 
 def measure(url: str, number_of_others: int) -> None:
@@ -124,10 +129,8 @@ def measure(url: str, number_of_others: int) -> None:
                 FLASK_CHATSTOP_BACKEND=url,
             )
             servers.append(stack.enter_context(running))
-        over = threading.Event()
-        stack.callback(over.set)
         for server in servers:
-            others(server, number_of_others // 2, over)
+            stack.enter_context(others(server, number_of_others // 2))
         client = Client(*servers)
         for _ in range(20):
             client.stop(), client.bare()

@@ -73,6 +73,8 @@ def read_wait() -> float:
 
     :raises InvalidParam: that is no number from 0 to :data:`MAX_WAIT`.
     """
+    if not request.query_string:
+        return 0.0
     text = request.args.get("wait", "0")
     try:
         wait = float(text)
