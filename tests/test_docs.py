@@ -359,13 +359,28 @@ def test_every_log_line_of_the_troubleshooting_is_one_of_the_package() -> None:
     assert unknown == []
 
 
-def test_the_page_of_the_api_names_every_key_of_the_configuration() -> None:
-    documented = set(re.findall(r"`+(CHATSTOP_\w+)`+", ChatStop.__doc__ or ""))
+def test_the_page_of_the_api_has_every_answer_of_the_stop_route() -> None:
+    app: Flask = names_of("tutorial.md").app
+    with app.test_request_context():
+        [path] = names_of("tutorial.md").chatstop.openapi()["paths"].values()
     page = (DOCS / "api.md").read_text()
-    assert documented == set(re.findall(r"^\| `(CHATSTOP_\w+)`", page, re.MULTILINE))
+    table = re.findall(r"^\| (\d{3}) \|", page, re.MULTILINE)
+    assert set(table) == set(path["post"]["responses"])
 
 
 def test_the_page_of_the_api_has_every_public_name() -> None:
     page = (DOCS / "api.md").read_text()
     for name in flask_chatstop.__all__:
         assert re.search(rf":: flask_chatstop\.(signals\.)?{name}\b", page), name
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_page_is_linked_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    pages = [page for page in PAGES if page != "index.md"]
+    assert [page for page in pages if f"](docs/{page})" not in readme] == []
