@@ -219,6 +219,7 @@ def run_three_generations() -> None:
     chat.stop(answer.task_id, "carol")
     answer.rest()
     chat.stop("unknown")
+    source.go_on.set()
 
 
 def sample(name: str, **labels: str) -> float:
@@ -235,16 +236,25 @@ def test_the_prometheus_recipe_counts_generations_and_stops() -> None:
         ("chat_stops_total", {"outcome": "missing"}),
     ]
     before = [sample(name, **labels) for name, labels in names]
-    running = sample("chat_generations_running")
     run_three_generations()
     after = [sample(name, **labels) for name, labels in names]
     # At least one: what another test has left behind may end meanwhile.
     assert all(b >= a + 1 for a, b in zip(before, after, strict=True))
-    assert sample("chat_generations_running") <= running
     page = app.test_client().get("/metrics").text
     for name, labels in names:
         [(label, value)] = labels.items()
         assert f'{name}{{{label}="{value}"}} ' in page
+
+
+def test_the_prometheus_recipe_tells_how_many_generations_run() -> None:
+    names_of("recipes.md")
+    source = Source("One ")
+    running = sample("chat_generations_running")
+    answer = Chat(source).ask()
+    assert sample("chat_generations_running") == running + 1
+    answer.leave()
+    assert sample("chat_generations_running") == running
+    source.go_on.set()
 
 
 def test_the_opentelemetry_recipe_makes_a_span_of_each_generation() -> None:
