@@ -53,7 +53,12 @@ def _operation_ids(paths: Iterable[str]) -> list[str]:
 def _operation(
     path: str, name: str, needs_key: bool, needs_user: bool, missing_ok: bool
 ) -> dict[str, Any]:
-    user = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
+    user = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ID,
+        "pattern": r"^[^\u0000]*$",
+    }
     body: dict[str, Any] = {"type": "object", "properties": {"user": user}}
     if needs_user:
         body["required"] = ["user"]
