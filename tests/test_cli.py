@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -12,6 +14,7 @@ from flask import Flask
 from flask_chatstop import Owner, StopBackend
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.backends.redis import RedisBackend
+from flask_chatstop.cli import commands
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.testing import new_record, wait_until
 from flask_chatstop.worker import _workers
@@ -135,3 +138,16 @@ def test_a_stop_of_nothing_in_particular_is_refused(arguments: list[str]) -> Non
     result = run(make_app(), "stop", *arguments)
     assert result.exit_code == 2
     assert "Give a TASK_ID, or --user" in result.output
+
+
+def test_every_command_is_on_its_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
+    named = set(re.findall(r"^\| `flask chatstop ([\w-]+)", page, re.MULTILINE))
+    assert named == set(commands.commands)
+    with_json = {
+        name
+        for name, command in commands.commands.items()
+        if any(parameter.name == "as_json" for parameter in command.params)
+    }
+    assert with_json == {"list", "stop", "check"}
+    assert "`list`, `stop` and `check` print JSON" in page
