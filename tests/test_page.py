@@ -381,6 +381,8 @@ def test_a_message_that_was_not_sent_comes_back(tab: Tab, gone: bool) -> None:
 
 
 def test_a_session_that_is_over_is_told_in_plain_words(tab: Tab) -> None:
+    # An answer that is still under way would bring the cookie back.
+    tab.page.wait_for_load_state("networkidle")
     tab.page.context.clear_cookies()
     tab.say("Hello")
     expect(tab.alert).to_contain_text("Your session is over.")
