@@ -61,8 +61,9 @@ class ChatStop(Blueprint):
         are an app each. ``sha256:`` and a key's hexadecimal digest may stand in its
         place. Needed unless ``auth`` is given.
     ``CHATSTOP_BACKEND``
-        A URL, ``memory://`` or a database's like ``postgresql://``, or a
-        :class:`StopBackend`. Default ``memory://``, for one process.
+        A URL, like ``sqlite:///chatstop.db``, ``postgresql://``, ``mysql://`` or
+        ``redis://``, or a :class:`StopBackend`. Default ``memory://``, for one
+        process.
     ``CHATSTOP_MISSING_OK``
         Answer the stop of an unknown task with success, as Dify's server does,
         instead of 404. Default ``False``.
