@@ -2,14 +2,24 @@
 
 import re
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    after_this_request,
+    current_app,
+    has_request_context,
+    request,
+)
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from flask_chatstop.backends import Owner, StopOutcome, TaskRecord
+from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.cli import commands
 from flask_chatstop.config import AppState
 from flask_chatstop.errors import (
@@ -108,6 +118,17 @@ class ChatStop(Blueprint):
             raise ConfigurationError(
                 f"source is {source!r}; give it a string of 1 to 255 characters."
             )
+        if isinstance(routes, str) or not routes:
+            raise ConfigurationError(
+                f'routes is {routes!r}; give it a list, like ["chat-messages"].'
+            )
+        if auth is not None and not (
+            hasattr(auth, "login_required") and hasattr(auth, "current_user")
+        ):
+            raise ConfigurationError(
+                f"auth is a {type(auth).__name__}; give it an object of flask-httpauth,"
+                " or one with login_required and current_user()."
+            )
         self.source = source
         self._needs_keys = auth is None
         self._auth = auth or bearer_auth(name, self._app_of, _unauthorized)
@@ -154,6 +175,10 @@ class ChatStop(Blueprint):
         state = self._state()
         if self._user_loader is not None:
             loaded = self._loaded_user()
+            if loaded is None:
+                raise InvalidParam(
+                    "The user_loader gives no user: nobody is logged in."
+                )
             if user not in (None, loaded):
                 raise InvalidParam("user is not the user that the user_loader gives.")
             user = loaded
@@ -167,6 +192,8 @@ class ChatStop(Blueprint):
         record = TaskRecord(task_id, self._owner(user), state.worker.id)
         task = GenerationTask(record, _current_app(), state.worker)
         task.begin()
+        if has_request_context():
+            after_this_request(partial(_end_if_refused, weakref.ref(task)))
         return task
 
     def stop_all(self, *, user: str, app: str | None = None) -> int:
@@ -177,8 +204,11 @@ class ChatStop(Blueprint):
         :returns: how many were running or stopping.
         :raises BackendError: the store failed.
         :raises ConfigurationError: no app is given and nobody is authenticated.
+        :raises InvalidParam: the user cannot be one.
         """
         worker = self._state().worker
+        if not is_id(user):
+            raise InvalidParam("user must be a string of 1 to 255 characters.")
         app = self._owner(user).app if app is None else app
         stopped = worker.stop_all(app=app, source=self.source, user=user)
         for record in stopped:
@@ -233,6 +263,12 @@ class ChatStop(Blueprint):
 
     def _loaded_user(self) -> str | None:
         user = self._user_loader() if self._user_loader is not None else None
+        is_one = isinstance(user, str | int) and not isinstance(user, bool)
+        if user is not None and not (is_one and is_id(str(user))):
+            raise ConfigurationError(
+                f"The user_loader of {self.name!r} must give a string of 1 to 255"
+                " characters, a number, or None."
+            )
         return None if user is None else str(user)
 
     def _dispatch(self, task_id: str, **_of_the_prefix: object) -> Response:
@@ -269,6 +305,16 @@ class ChatStop(Blueprint):
 def _current_app() -> Flask:
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return app
+
+
+def _end_if_refused(
+    reference: weakref.ref[GenerationTask], response: Response
+) -> Response:
+    # The view has failed: its traceback may keep the task alive for long.
+    task = reference()
+    if task is not None and response.status_code >= 400:
+        task.end(EndReason.FAILED)
+    return response
 
 
 def _unauthorized(status: int) -> Response:

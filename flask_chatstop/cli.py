@@ -76,7 +76,7 @@ def list_tasks(as_json: bool) -> None:
 def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) -> None:
     """Stop a task, whoever owns it, or all tasks of a user."""
     if (task_id is None) == (user is None) or (app and user is None):
-        raise click.UsageError("Give a TASK_ID, or --user and perhaps --app.")
+        raise click.UsageError("Give a TASK_ID, or --user; --app goes with --user.")
     with _worker() as worker:
         if user is not None:
             stopped = worker.stop_all(app=app, source=None, user=user)
@@ -92,6 +92,7 @@ def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) 
     else:
         for record in stopped:
             click.echo(f"Stopping {record.task_id}.")
+        click.echo(f"{len(stopped)} tasks.", err=True)
     if task_id is not None and not stopped:
         raise click.ClickException(f"No task {task_id!r} is running.")
 

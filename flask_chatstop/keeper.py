@@ -14,6 +14,9 @@ from flask_chatstop.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
+# The state of the random module is the app's.
+_random = random.SystemRandom()
+
 #: Seconds to gather messages for: a stream sends its last bytes before its end is
 #: reported, and a busy worker wakes its keeper so often and no oftener.
 _GATHERING = 0.05
@@ -231,4 +234,4 @@ class _Link:
         """Give the seconds to wait before the next try: 0.1 to 5, with jitter."""
         self._attempts = min(self._attempts + 1, 10)
         longest: float = min(5.0, 0.1 * 2**self._attempts)
-        return longest * random.uniform(0.5, 1.0)
+        return longest * _random.uniform(0.5, 1.0)

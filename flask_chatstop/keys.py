@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from flask_httpauth import HTTPTokenAuth
 
 from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.wire import is_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,9 +51,9 @@ class ApiKeys:
             where = f"Key {position} of CHATSTOP_API_KEYS"
             digest = _digest(key, where)
             app = keys[key] if isinstance(keys, Mapping) else f"key-{digest.hex()[:12]}"
-            if not isinstance(app, str) or not 0 < len(app) <= 255:
+            if not is_id(app):
                 raise ConfigurationError(
-                    f"{where} has no app name; map it to 1 to 255 characters."
+                    f"{where} has no proper app name; map it to 1 to 255 characters."
                 )
             self._apps.append((digest, app))
 

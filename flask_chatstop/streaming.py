@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
+from flask import Flask
+
 from flask_chatstop.backends import EndReason
+from flask_chatstop.errors import ChatStopError
 from flask_chatstop.upstream import hang_up
 
 if TYPE_CHECKING:
@@ -38,11 +41,16 @@ class Pump(Generic[T]):
 
     :param upstream: the response to hang up on, or a callable that gives the one
         being read at the moment; the source itself unless given.
+    :param app: whose context the source is read in; its teardown runs when the source
+        has ended, so that a database session of the source's is given back.
     :raises TypeError: the source is not iterable.
     """
 
     def __init__(
-        self, chunks: Iterable[T], upstream: object | Callable[[], object]
+        self,
+        chunks: Iterable[T],
+        upstream: object | Callable[[], object],
+        app: Flask,
     ) -> None:
         if not isinstance(chunks, Iterable):
             raise TypeError(
@@ -50,6 +58,7 @@ class Pump(Generic[T]):
                 " use the synchronous client of the model provider."
             )
         self._chunks = chunks
+        self._app = app
         self._upstream = chunks if upstream is None else upstream
         self._context = contextvars.copy_context()
         # Looked up now and not imported by name: gevent may patch it after our import.
@@ -67,7 +76,7 @@ class Pump(Generic[T]):
             self._started = True
         threading.Thread(
             target=self._context.run,
-            args=(self._read,),
+            args=(self._run,),
             name="chatstop_read",
             daemon=True,
         ).start()
@@ -98,6 +107,10 @@ class Pump(Generic[T]):
             hang_up(self._upstream_now())
         except Exception:  # the upstream is the app's object, and the end goes on
             logger.exception("Could not hang up on the upstream.")
+
+    def _run(self) -> None:
+        with self._app.app_context():
+            self._read()
 
     def _read(self) -> None:
         items, has_space = self.items, self.has_space
@@ -176,6 +189,9 @@ class ChunkStream(Iterator[T]):
         self._is_over = True
         self._task.end(reason, error)
         if error is not None and self._task.end_reason is EndReason.FAILED:
+            if not isinstance(error, Exception):
+                # It was meant for the source's thread, and would end the server's.
+                raise ChatStopError(f"The source raised {error!r}.") from error
             raise error
         raise StopIteration
 

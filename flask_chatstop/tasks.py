@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 #: Seconds by which the last bytes to the client go before the hanging up.
 _AFTER_THE_READER = 0.001
+#: Seconds that a reader may take to report the end of a stopped task.
+_STALLED = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class GenerationTask:
         self._pid: int | None = None
         self._pump: Pump[Any] | None = None
         self._stopped = False
+        self._is_over = threading.Event()
         self._end_reason: EndReason | None = None
         self._on_stop: list[Callable[[], object]] = []
         self._on_end: list[Callable[[GenerationEnd], object]] = []
@@ -173,6 +176,9 @@ class GenerationTask:
     def _call_off_soon(self, *arguments: Any) -> None:
         time.sleep(_AFTER_THE_READER)
         self._call_off(*arguments)
+        # A reader whose client has stalled cannot report the end.
+        if self._pump is not None and not self._is_over.wait(_STALLED):
+            self.end(EndReason.STOPPED)
 
     def _call_off(
         self, pump: Pump[Any] | None, callbacks: Iterable[Callable[[], object]]
@@ -204,6 +210,7 @@ class GenerationTask:
             if self._stopped:
                 reason, error = EndReason.STOPPED, None
             self._end_reason = reason
+            self._is_over.set()
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
         if self._pump is not None and not self._stopped:
@@ -257,8 +264,9 @@ class GenerationTask:
     ) -> ChunkStream[T] | ChunkStream[T | None]:
         """Yield the chunks of a source until it ends or the task is stopped.
 
-        A helper thread reads the source, with the context variables of the caller
-        and from the first ``next()`` on, at most 32 chunks ahead. A stop ends the
+        A helper thread reads the source from the first ``next()`` on, at most 32 chunks
+        ahead, with the context variables of the caller and in an app context of its
+        own, whose teardown runs when the source has ended. A stop ends the
         stream at once, whatever the source is doing, and hangs up on the upstream.
         So does ``close()``, which a WSGI server calls when its client has left.
 
@@ -274,7 +282,7 @@ class GenerationTask:
         """
         if heartbeat is not None:
             heartbeat = seconds("heartbeat", heartbeat)
-        pump = Pump(chunks, upstream)
+        pump = Pump(chunks, upstream, self._app)
         with self._lock:
             if self._pump is not None:
                 raise RuntimeError(f"Task {self.id} has a stream; start another task.")

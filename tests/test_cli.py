@@ -67,7 +67,8 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
     assert task["state"] == "running" and 0 <= task["age"] < 60
     assert f"{answer.task_id}  running" in run(office, "list").output
 
-    assert run(office, "stop", answer.task_id).output == f"Stopping {answer.task_id}.\n"
+    result = run(office, "stop", answer.task_id)
+    assert result.stdout == f"Stopping {answer.task_id}.\n"
     assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
     wait_until(lambda: json.loads(run(office, "list", "--json").output) == [])
     result = run(office, "stop", answer.task_id)

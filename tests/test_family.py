@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_chatstop import ChatStop, MemoryBackend, stop_requested
+from flask_chatstop import (
+    ChatStop,
+    ConfigurationError,
+    InvalidParam,
+    MemoryBackend,
+    stop_requested,
+)
 from flask_chatstop.testing import wait_until
 from tests.chat import AUTH, KEYS, OTHER_AUTH, Chat
 from tests.test_registration import make_app, start, stop
-from tests.test_route import error
+from tests.test_route import Door, error
 from tests.test_streaming import new_task
 
 FAMILY = ("chat-messages", "completion-messages", "workflows/tasks")
@@ -181,3 +187,34 @@ def test_its_openapi_tells_what_is_configured() -> None:
     document = openapi(ChatStop(), CHATSTOP_MISSING_OK=True)
     [path] = document["paths"].values()
     assert "404" not in path["post"]["responses"]
+
+
+@pytest.mark.parametrize("user", [None, "", 7, ["alice"], "a\0b"])
+def test_all_tasks_of_nobody_in_particular_are_never_stopped(user: Any) -> None:
+    chat = Chat()
+    task = new_task(chat)
+    with chat.app.app_context(), pytest.raises(InvalidParam):
+        chat.chatstop.stop_all(user=user, app="demo")
+    assert not task.stopped
+
+
+@pytest.mark.parametrize("routes", ["chat-messages", (), None])
+def test_routes_that_are_no_list_are_refused(routes: Any) -> None:
+    with pytest.raises(ConfigurationError, match="routes is"):
+        ChatStop(routes=routes)
+
+
+def test_an_authenticator_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="login_required and current_user"):
+        ChatStop(auth=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("user", [True, ["alice"], "", 1.5])
+def test_a_user_loader_that_gives_no_user_is_told_so(user: Any) -> None:
+    chatstop = ChatStop(auth=Door(), user_loader=lambda: user)
+    app = make_app(chatstop)
+    with (
+        app.test_request_context(),
+        pytest.raises(ConfigurationError, match="must give a string"),
+    ):
+        chatstop.start()

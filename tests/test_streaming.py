@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from flask import current_app, request
+from flask import current_app, g, request
 
 from flask_chatstop import (
     ChunkStream,
@@ -354,3 +354,42 @@ def test_no_thread_is_left_when_a_stream_is_over(task: GenerationTask) -> None:
     before = set(threading.enumerate())
     list(task.stream(iter("abc")))
     wait_until(lambda: not [t for t in threading.enumerate() if t not in before])
+
+
+def test_the_source_has_an_app_context_that_is_torn_down_when_it_ends() -> None:
+    torn_down: list[str] = []
+
+    def pieces(task: GenerationTask) -> Iterator[str]:
+        g.mine = "source"
+        yield "text"
+
+    chat = Chat(pieces)
+    chat.app.teardown_appcontext(
+        lambda error: torn_down.append(g.get("mine", "request"))
+    )
+    chat.ask().rest()
+    wait_until(lambda: torn_down.count("source") == 1)
+
+
+def test_a_stopped_task_ends_though_its_reader_has_stalled() -> None:
+    task = new_task(Chat())
+    ends: list[EndReason] = []
+    task.on_end(lambda end: ends.append(end.reason))
+    stream = task.stream(Source("one", "two")())
+    next(stream)
+    task.stop()
+    wait_until(lambda: ends == [EndReason.STOPPED])
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_would_end_a_thread_is_a_failure_of_the_source(
+    error: type[BaseException],
+) -> None:
+    def pieces(task: GenerationTask) -> Iterator[str]:
+        yield "One "
+        raise error
+
+    chat = Chat(pieces)
+    assert chat.ask().rest()[-1]["event"] == "error"
+    assert [end.reason for end in chat.ends] == ["failed"]

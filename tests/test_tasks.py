@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, current_app, request
+from flask import Flask, abort, current_app, request
 
 from flask_chatstop import (
     EndReason,
@@ -284,6 +284,18 @@ def test_a_view_that_fails_before_it_streams_ends_its_task(chat: Chat) -> None:
     gc.collect()
     wait_until(lambda: ends == ["failed"])
     wait_until(lambda: chat.stop("failing").headers["Chatstop-Outcome"] == "ended")
+
+
+def test_a_refusal_after_the_start_ends_the_task_at_once(chat: Chat) -> None:
+    @chat.app.post("/refuse")
+    @chat.chatstop.login_required
+    def refuse() -> str:
+        chat.tasks.append(chat.chatstop.start(user="alice"))
+        abort(429)
+
+    headers = {"Authorization": "Bearer demo-key"}
+    assert chat.client.post("/refuse", headers=headers).status_code == 429
+    assert chat.tasks[0].end_reason is EndReason.FAILED
 
 
 def test_a_loop_of_ones_own_looks_at_stopped_and_reports_its_end(chat: Chat) -> None:

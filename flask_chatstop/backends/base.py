@@ -204,10 +204,12 @@ class StopBackend(abc.ABC):
 def seconds(name: str, value: object) -> float:
     """Check a number of seconds from a configuration.
 
-    :raises ConfigurationError: it is no finite number above 0.
+    :raises ConfigurationError: it is no number from a millisecond to a year.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{name} is {value!r}; set it to a number of seconds.")
-    if not 0 < value < float("inf"):
-        raise ConfigurationError(f"{name} is {value!r}; set it to seconds above 0.")
+    if not 0.001 <= value <= 31_536_000:
+        raise ConfigurationError(
+            f"{name} is {value!r}; set it to seconds, from 0.001 to 31536000."
+        )
     return float(value)

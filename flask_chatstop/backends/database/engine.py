@@ -23,6 +23,9 @@ from flask_chatstop.errors import BackendError, ChatStopError, ConfigurationErro
 
 T = TypeVar("T")
 
+# The state of the random module is the app's.
+_random = random.SystemRandom()
+
 Source = URL | Engine | Callable[[], Engine]
 
 _DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
@@ -178,7 +181,7 @@ class Database:
             return True
         if not is_refused(orig):
             return False
-        time.sleep(random.uniform(0.0005, 0.005))
+        time.sleep(_random.uniform(0.0005, 0.005))
         return True
 
     def _create(self, connection: Connection) -> None:
