@@ -69,7 +69,7 @@ def stopped_response(task: GenerationTask) -> Response:
     """Answer for a task that was stopped before it had anything to stream."""
     task.end(EndReason.STOPPED)
     answer = _Answer(task, None, None, None)
-    return _response(task, [answer.piece(""), answer.end()])
+    return _response(task, [answer.piece(""), answer.end(task)])
 
 
 def _response(task: GenerationTask, frames: Iterable[bytes]) -> Response:
@@ -90,7 +90,6 @@ class _Answer:
         conversation_id: object,
         metadata: Mapping[str, object] | None,
     ) -> None:
-        self._task = task
         self._metadata = metadata
         self._text: list[str] = []
         self._message_id = str(message_id or uuid.uuid4())
@@ -120,8 +119,8 @@ class _Answer:
         self._text.append(text)
         return f"data: {self._head}{json.dumps(text)}}}\n\n".encode("ascii")
 
-    def end(self) -> bytes:
-        reason = self._task.end_reason
+    def end(self, task: GenerationTask) -> bytes:
+        reason = task.end_reason
         if reason is EndReason.FAILED:
             return _frame(
                 {
@@ -135,9 +134,9 @@ class _Answer:
         event = {"event": "message_end", **self._ids}
         try:
             metadata = {**(self._metadata or {}), "end_reason": reason}
-            return _frame({**event, "metadata": metadata}, self._task.app.json.dumps)
+            return _frame({**event, "metadata": metadata}, task.app.json.dumps)
         except (TypeError, ValueError):
-            logger.exception("The metadata of task %s is no JSON.", self._task.id)
+            logger.exception("The metadata of task %s is no JSON.", task.id)
             return _frame({**event, "metadata": {"end_reason": reason}})
 
 
@@ -156,31 +155,13 @@ class _EventStream(Iterator[bytes]):
         self._pieces: ChunkStream[Any] = task.stream(
             pieces, upstream, heartbeat=heartbeat
         )
-        self._frames = self._generate(answer, task, heartbeat)
+        # No method's generator: without a cycle, the last reference ends the task.
+        self._frames = _generate(self._pieces, answer, task, heartbeat)
         self._task = task
         self._continues = on_disconnect == "continue"
 
     def __next__(self) -> bytes:
         return next(self._frames)
-
-    def _generate(
-        self, answer: _Answer, task: GenerationTask, heartbeat: float
-    ) -> Iterator[bytes]:
-        yield answer.piece("")
-        sent_at = time.monotonic()
-        try:
-            for piece in self._pieces:
-                if piece:
-                    yield answer.piece(piece)
-                elif time.monotonic() - sent_at >= heartbeat:
-                    yield _PING
-                else:
-                    continue
-                sent_at = time.monotonic()
-        except Exception as error:
-            task.end(EndReason.FAILED, error)
-            logger.exception("The source of task %s failed.", task.id)
-        yield answer.end()
 
     def close(self) -> None:
         if not self._continues:
@@ -193,6 +174,26 @@ class _EventStream(Iterator[bytes]):
                 name="chatstop_continue",
                 daemon=True,
             ).start()
+
+
+def _generate(
+    pieces: ChunkStream[Any], answer: _Answer, task: GenerationTask, heartbeat: float
+) -> Iterator[bytes]:
+    yield answer.piece("")
+    sent_at = time.monotonic()
+    try:
+        for piece in pieces:
+            if piece:
+                yield answer.piece(piece)
+            elif time.monotonic() - sent_at >= heartbeat:
+                yield _PING
+            else:
+                continue
+            sent_at = time.monotonic()
+    except Exception as error:
+        task.end(EndReason.FAILED, error)
+        logger.exception("The source of task %s failed.", task.id)
+    yield answer.end(task)
 
 
 def _exhaust(frames: Iterator[bytes]) -> None:

@@ -47,6 +47,7 @@ class Keeper:
     doorbell hears stops.
 
     :param running: gives the tasks of the worker.
+    :param is_idle: tells whether every task that began has reported its end.
     :param heard: takes the ids of tasks that were asked to stop.
     """
 
@@ -56,19 +57,23 @@ class Keeper:
         worker_id: str,
         sweep_interval: float,
         running: Callable[[], list[Running]],
+        is_idle: Callable[[], bool],
         heard: Callable[[Collection[str]], None],
     ) -> None:
         self._backend = backend
         self._worker_id = worker_id
         self._sweep_interval = sweep_interval
         self._running = running
+        self._is_idle = is_idle
         self._heard = heard
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may run an app's own `finally: task.end()`
+        # in the thread that holds it.
+        self._lock = threading.RLock()
         # The garbage collector puts abandoned tasks in here, and may do so while the
         # thread it interrupts holds a lock: of all queues only this one allows it.
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._closing: threading.Event | None = None
-        self._exiting = False
+        self._exiting = threading.Event()
         self._store = _Link("the store of running tasks")
         self._renew_at = self._sweep_at = 0.0
 
@@ -77,27 +82,40 @@ class Keeper:
         """Whether the last call to the store succeeded."""
         return self._store.is_up
 
+    @property
+    def is_native(self) -> bool:
+        """Whether the inbox is of the kind that threads use now, patched or not."""
+        return isinstance(self._inbox, queue.SimpleQueue)
+
     def run(self) -> None:
-        """Begin the threads if they do not run."""
+        """Begin the threads if they do not run.
+
+        :raises RuntimeError: there are too many threads; a later call tries again.
+        """
         with self._lock:
             if self._closing is not None:
                 return
-            self._closing = threading.Event()
+            closing = self._closing = threading.Event()
             if self._store.is_up:
                 self._renew_at = time.monotonic() + self._backend.lease / 3
                 self._sweep_at = time.monotonic() + self._sweep_interval
-            for target in (self._keep, self._hear):
-                threading.Thread(
-                    target=target,
-                    args=(self._closing,),
-                    name=f"chatstop{target.__name__}",
-                    daemon=True,
-                ).start()
+            try:
+                for target in (self._hear, self._keep):
+                    threading.Thread(
+                        target=target,
+                        args=(closing,),
+                        name=f"chatstop{target.__name__}",
+                        daemon=True,
+                    ).start()
+            except BaseException:
+                self._closing = None
+                closing.set()
+                raise
 
     def report(self, record: TaskRecord, reason: EndReason) -> None:
         """Have the store told of an end; returns at once."""
         self._inbox.put((record, reason))
-        self.run()
+        self._try_to_run()
 
     def abandon(self, task: Running) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
@@ -106,19 +124,25 @@ class Keeper:
     def lost(self, error: BackendError) -> None:
         """Note an outage; when it is over, everything that runs is announced again."""
         self._store.lost(error)
-        self.run()
-        self._look_again()
+        self.look_again()
+        self._try_to_run()
 
     def close(self) -> None:
         """Report what there is to report, and let the threads end."""
         with self._lock:
             closing = self._closing
         if closing is not None:
-            self._exiting = True
+            self._exiting.set()
             self._inbox.put(None)
             closing.wait(2 * self._backend.timeout)
 
-    def _look_again(self) -> None:
+    def _try_to_run(self) -> None:
+        try:
+            self.run()
+        except RuntimeError as error:
+            logger.error("The keeper of tasks could not begin: %s", error)
+
+    def look_again(self) -> None:
         """Have every task renewed and swept at once, until it succeeds."""
         self._renew_at = self._sweep_at = 0.0
         self._inbox.put(None)
@@ -137,38 +161,61 @@ class Keeper:
                 logger.exception("The backend raised what a backend should not.")
                 self.lost(BackendError("unexpected error"))
             if not self._store.is_up:
-                closing.wait(min(self._store.backoff(), self._sweep_interval))
+                pause = min(self._store.backoff(), self._sweep_interval)
+                if self._exiting.wait(pause):
+                    time.sleep(min(pause, 0.1))
 
     def _receive(self, ends: _Ends) -> bool:
         """Wait until there is something to do, and tell whether it was a message."""
         wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
         received = False
         try:
-            self._take(self._inbox.get(timeout=0 if self._exiting else wait), ends)
+            # At the exit, ends are still being reported by other threads.
+            if self._exiting.is_set():
+                wait = min(wait, 0.01)
+            self._take(self._inbox.get(timeout=wait), ends)
             received = True
-            if not self._exiting:
+            if not self._exiting.is_set():
                 time.sleep(_GATHERING)
+            self._drain(ends)
+        except queue.Empty:
+            pass
+        return received
+
+    def _drain(self, ends: _Ends) -> None:
+        try:
             while True:
                 self._take(self._inbox.get_nowait(), ends)
         except queue.Empty:
-            return received
+            pass
 
     def _take(self, message: _Message, ends: _Ends) -> None:
         if isinstance(message, tuple):
             ends.append(message)
         elif message is not None:
             # In a thread of its own: its on_end is code of the app's.
-            threading.Thread(
-                target=message.end, args=(EndReason.FAILED,), daemon=True
-            ).start()
+            end = message.end
+            try:
+                threading.Thread(
+                    target=end, args=(EndReason.FAILED,), daemon=True
+                ).start()
+            except RuntimeError:  # there are too many threads: late is not never
+                try:
+                    end(EndReason.FAILED)
+                except Exception:
+                    logger.exception("The end of an abandoned task failed.")
 
     def _is_over(self, received: bool, ends: _Ends, closing: threading.Event) -> bool:
         """Let both threads end when nothing is left to keep."""
         with self._lock:
-            left = ends or self._running() or not self._store.is_up
-            if not received and self._inbox.empty() and (self._exiting or not left):
+            left = ends or not self._is_idle()
+            if not self._exiting.is_set():
+                left = left or not self._store.is_up
+            if not received and self._inbox.empty() and not left:
                 self._closing = None
                 closing.set()
+        if closing.is_set() and not self._inbox.empty():
+            self._try_to_run()  # put by the garbage collector, after the look
         return closing.is_set()
 
     def _tell_store(self, ends: _Ends) -> None:
@@ -178,17 +225,46 @@ class Keeper:
         if now >= self._renew_at:
             self._renew_at = now + self._backend.lease / 3
             running = [task.record for task in self._running()]
+            # Then, and not before: what has ended meanwhile is no longer running.
+            self._drain(ends)
             # What began and ended during an outage must be known before it can end.
             if records := running + [record for record, _ in ends]:
-                self._backend.renew(records)
+                self._renew(records)
+        self._store.found()
         while ends:
-            self._backend.end(*ends[0])
-            ends.popleft()
+            self._end(ends)
+            # A slow store must not let leases run out, nor stops wait.
+            if time.monotonic() >= min(self._renew_at, self._sweep_at):
+                break
+        now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_interval
             if task_ids := self._running_ids():
                 self._heard(self._backend.stops(self._worker_id, task_ids))
-        self._store.found()
+
+    def _renew(self, records: list[TaskRecord]) -> None:
+        try:
+            self._backend.renew(records)
+        except BackendError:
+            raise
+        except Exception:
+            logger.exception("The backend raised what a backend should not.")
+            for record in records:  # that one is refused must not harm the others
+                try:
+                    self._backend.renew([record])
+                except BackendError:
+                    raise
+                except Exception as error:
+                    logger.error("Task %r is not kept: %r", record.task_id, error)
+
+    def _end(self, ends: _Ends) -> None:
+        try:
+            self._backend.end(*ends[0])
+        except BackendError:
+            raise
+        except Exception:
+            logger.exception("The end of %r is lost.", ends[0][0].task_id)
+        ends.popleft()
 
     def _hear(self, closing: threading.Event) -> None:
         doorbell = _Link("the doorbell of stops")
@@ -208,7 +284,7 @@ class Keeper:
                 doorbell.lost(BackendError("unexpected error"))
             if not closing.wait(doorbell.backoff()):
                 # The store may have come back empty without another call noticing.
-                self._look_again()
+                self.look_again()
 
 
 class _Link:
@@ -224,11 +300,13 @@ class _Link:
             self.is_up = False
             logger.warning("Lost %s, trying again: %s", self._name, error)
 
-    def found(self) -> None:
+    def found(self) -> bool:
         self._attempts = 0
-        if not self.is_up:
-            self.is_up = True
-            logger.warning("Found %s again.", self._name)
+        if self.is_up:
+            return False
+        self.is_up = True
+        logger.warning("Found %s again.", self._name)
+        return True
 
     def backoff(self) -> float:
         """Give the seconds to wait before the next try: 0.1 to 5, with jitter."""

@@ -213,12 +213,14 @@ class GenerationTask:
             self._is_over.set()
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
-        if self._pump is not None and not self._stopped:
-            self._pump.close()  # a stop has a thread for it
         try:
-            self._report(reason, error, callbacks)
+            if self._pump is not None and not self._stopped:
+                self._pump.close()  # a stop has a thread for it
         finally:
-            self._worker.ended(self, reason)
+            try:
+                self._report(reason, error, callbacks)
+            finally:
+                self._worker.ended(self, reason)
         return True
 
     def _report(

@@ -30,6 +30,11 @@ def hang_up(response: object) -> bool:
             return _hang_up_httpx(layer, extensions)
         if isinstance(layer, socket.socket):
             return _shut_down(layer)
+        # urllib3's shutdown() is SSLSocket's on TLS, and of the reading side only.
+        sock = getattr(getattr(layer, "_sock_shutdown", None), "__self__", None)
+        if isinstance(sock, socket.socket):
+            in_use = getattr(layer, "_connection", None) is not None
+            return in_use and _shut_down(sock)
         shutdown = getattr(layer, "shutdown", None)
         if callable(shutdown):
             try:

@@ -34,21 +34,34 @@ class Worker:
     def __init__(self, backend: StopBackend, *, sweep_interval: float = 5.0) -> None:
         self.backend = backend
         self.sweep_interval = sweep_interval
+        self.id = uuid.uuid4().hex
         self._begin()
         _workers.add(self)
 
     def _begin(self) -> None:
-        self.id = uuid.uuid4().hex
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        # Begun and not reported: a task may be gone before its end is.
+        self._open: set[TaskRecord] = set()
         self._tasks: WeakValueDictionary[str, Running] = WeakValueDictionary()
         self._keeper = Keeper(
-            self.backend, self.id, self.sweep_interval, self._running, self._heard
+            self.backend,
+            self.id,
+            self.sweep_interval,
+            self._running,
+            self._is_idle,
+            self._heard,
         )
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the tasks and threads are the parent's."""
+        self.id = uuid.uuid4().hex
         self._begin()
         self.backend.after_fork()
+
+    def _adapt(self) -> None:
+        """Begin anew if gevent has patched threads since: gunicorn that preloads."""
+        if not self._keeper.is_native:
+            self._begin()
 
     def start(self, task: Running) -> None:
         """Make a task stoppable from every worker.
@@ -58,12 +71,25 @@ class Worker:
 
         :raises TaskExists: the id is running or was in use within the retention.
         """
+        self._adapt()
         record = task.record
         with self._lock:
             if record.task_id in self._tasks:
                 raise TaskExists(f"The task id {record.task_id!r} is running.")
             self._tasks[record.task_id] = task
-        self._keeper.run()
+            self._open.add(record)
+        try:
+            self._announce(record)
+            # Not before: what gives an engine may need the context of the app.
+            self._keeper.run()
+        except TaskExists:
+            self._forget(task)
+            raise
+        except BaseException:  # interrupted, or no thread: the store may know it
+            self.ended(task, EndReason.FAILED)
+            raise
+
+    def _announce(self, record: TaskRecord) -> None:
         if self._keeper.store_is_up:
             try:
                 if self.backend.announce(record):
@@ -71,8 +97,10 @@ class Worker:
             except BackendError as error:
                 self._keeper.lost(error)
             else:
-                self._forget(task)
                 raise TaskExists(f"The task id {record.task_id!r} is taken.")
+        else:
+            # The keeper may be past announcing what runs, and about to find the store.
+            self._keeper.look_again()
         logger.warning(
             "Task %s runs, but only this process can stop it until the store is back.",
             record.task_id,
@@ -83,6 +111,7 @@ class Worker:
 
         :raises BackendError: the store failed, and the task does not run here.
         """
+        self._adapt()
         task = self._tasks.get(task_id)
         here = task is not None and task.record.owner == owner and task.stop()
         try:
@@ -134,8 +163,9 @@ class Worker:
 
     def ended(self, task: Running, reason: EndReason) -> None:
         """Have an end reported to the store; returns at once."""
-        self._forget(task)
+        # In this order: the keeper finds it in one place or the other.
         self._keeper.report(task.record, reason)
+        self._forget(task)
 
     def abandon(self, task: Running) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
@@ -144,16 +174,24 @@ class Worker:
     def close(self) -> None:
         """End what still runs as failed and report all ends; for the exit."""
         for task in self._running():
-            task.end(EndReason.FAILED)
+            try:
+                task.end(EndReason.FAILED)
+            except Exception:
+                logger.exception("The end of task %s failed.", task.record.task_id)
         self._keeper.close()
         self.backend.close()
 
     def _running(self) -> list[Running]:
-        with self._lock:
-            return list(self._tasks.values())
+        # A copy in one step: a garbage collection may take tasks away between two.
+        references = list(self._tasks.valuerefs())
+        return [task for found in references if (task := found()) is not None]
+
+    def _is_idle(self) -> bool:
+        return not self._open
 
     def _forget(self, task: Running) -> None:
         with self._lock:
+            self._open.discard(task.record)
             if self._tasks.get(task.record.task_id) is task:
                 del self._tasks[task.record.task_id]
 
@@ -174,7 +212,10 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for worker in list(_workers):
-        worker.close()
+        try:
+            worker.close()
+        except Exception:
+            logger.exception("A worker could not be closed.")
 
 
 os.register_at_fork(after_in_child=_after_fork)

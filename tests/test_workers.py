@@ -21,6 +21,7 @@ WORKERS = {
     "gthread": ["-k", "gthread", "--threads", "8"],
     "gthread, preloaded": ["-k", "gthread", "--threads", "8", "--preload"],
     "gevent": ["-k", "gevent"],
+    "gevent, preloaded": ["-k", "gevent", "--preload"],
 }
 
 

@@ -136,7 +136,9 @@ class MemoryBackend(StopBackend):
             closing.wait()
         finally:
             with self._lock:
-                del self._doorbells[worker_id]
+                # A new one may have begun: threads that end are not waited for.
+                if self._doorbells.get(worker_id) is heard:
+                    del self._doorbells[worker_id]
 
     def check(self) -> None:
         """Do nothing: memory is always there."""

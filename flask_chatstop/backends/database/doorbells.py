@@ -1,5 +1,6 @@
 """How a worker hears of stops, in the databases that can tell."""
 
+import os
 import select
 import sqlite3
 import threading
@@ -10,6 +11,10 @@ from typing import Any
 from flask_chatstop.backends.database.dialects import CHANNEL_PREFIX
 from flask_chatstop.backends.database.drivers import bounded, is_refused
 from flask_chatstop.backends.database.postgresql import keep_alive
+
+# SQLite must not be carried across a fork, see drivers.py: a fork closes what watches.
+_watching = threading.Lock()
+_watchers: set[sqlite3.Connection] = set()
 
 Heard = Callable[[Collection[str]], None]
 
@@ -51,10 +56,25 @@ def watch_file(
 
     :param driver: a connection for this alone; what it writes itself goes unseen.
     """
+    with _watching:
+        _watchers.add(driver)
+    try:
+        _watch(driver, look, closing)
+    finally:
+        with _watching:
+            _watchers.discard(driver)
+
+
+def _watch(
+    driver: sqlite3.Connection, look: Callable[[], None], closing: threading.Event
+) -> None:
     seen = None
     while True:
         try:
-            version = driver.execute("PRAGMA data_version").fetchone()
+            with _watching:
+                if driver not in _watchers:
+                    return  # closed by a fork: the keeper listens again
+                version = driver.execute("PRAGMA data_version").fetchone()
         except sqlite3.OperationalError as error:
             if not is_refused(error):
                 raise
@@ -64,3 +84,21 @@ def watch_file(
             look()
         if closing.wait(0.01):
             break
+
+
+def _before_fork() -> None:
+    _watching.acquire()
+    while _watchers:
+        _watchers.pop().close()
+
+
+def _after_fork_in_child() -> None:
+    global _watching
+    _watching = threading.Lock()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _watching.release(),
+    after_in_child=_after_fork_in_child,
+)

@@ -31,11 +31,22 @@ class Turns:
         try:
             yield
         finally:
-            with self._lock:
-                if self._waiting:
-                    self._waiting.popleft().set()
-                else:
-                    self._free += 1
+            self._give()
+
+    def _give(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+    def _leave(self, called: threading.Event) -> None:
+        with self._lock:
+            waits = called in self._waiting
+            if waits:
+                self._waiting.remove(called)
+        if not waits:
+            self._give()
 
     def _take(self, deadline: float) -> None:
         with self._lock:
@@ -44,8 +55,12 @@ class Turns:
                 return
             called = threading.Event()
             self._waiting.append(called)
-        if called.wait(max(0.0, deadline - time.monotonic())):
-            return
+        try:
+            if called.wait(max(0.0, deadline - time.monotonic())):
+                return
+        except BaseException:  # a signal's, or gevent.Timeout: pass the place on
+            self._leave(called)
+            raise
         with self._lock:
             if called.is_set():
                 return
