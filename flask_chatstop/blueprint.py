@@ -3,7 +3,7 @@
 import re
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,9 +18,11 @@ from flask import (
 )
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.routing import Rule
 
 from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.cli import commands
+from flask_chatstop.clients import give_up_after
 from flask_chatstop.config import AppState
 from flask_chatstop.errors import (
     BackendError,
@@ -52,6 +54,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # The route takes them all, so that a wrong one is answered by us, as JSON.
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+
+
+class _AnyMethod(set[str]):
+    """The methods of a rule that takes those as well which nobody has thought of."""
+
+    # Not None, which means the same: what lists an app's routes joins these.
+    def __contains__(self, method: object) -> bool:
+        return True
 
 
 class ChatStop(Blueprint):
@@ -87,6 +97,9 @@ class ChatStop(Blueprint):
         Seconds between two looks for stops whose ring was lost. Default 5.
     ``CHATSTOP_OPERATION_TIMEOUT``
         Seconds that one call to the store may take. Default 2.
+    ``CHATSTOP_CLIENT_TIMEOUT``
+        Seconds that a client may acknowledge nothing before its connection is given
+        up, on Linux with gunicorn or Werkzeug's server. Default 30.
 
     A wrong value raises :class:`ConfigurationError` when it is registered.
 
@@ -192,6 +205,7 @@ class ChatStop(Blueprint):
         record = TaskRecord(task_id, self._owner(user), state.worker.id)
         task = GenerationTask(record, _current_app(), state.worker)
         task.begin()
+        give_up_after(state.client_timeout)
         if has_request_context():
             after_this_request(partial(_end_if_refused, weakref.ref(task)))
         return task
@@ -219,8 +233,7 @@ class ChatStop(Blueprint):
         """Give the routes of the current app as an OpenAPI 3.0 document."""
         paths = [
             re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
-            for rule in current_app.url_map.iter_rules()
-            if current_app.view_functions[rule.endpoint] == self._dispatch
+            for rule in self._rules(current_app)
         ]
         return document(
             paths,
@@ -232,11 +245,18 @@ class ChatStop(Blueprint):
     def _configure(self, setup: BlueprintSetupState) -> None:
         app: Flask = setup.app  # type: ignore[assignment]
         app.cli.add_command(commands)
+        for rule in self._rules(app):
+            rule.methods = _AnyMethod(rule.methods or ())
         if AppState.of(app).keys is None and self._needs_keys:
             raise ConfigurationError(
                 'Nobody could be let in: set CHATSTOP_API_KEYS, like {"key": "app"},'
                 " or give auth= to ChatStop()."
             )
+
+    def _rules(self, app: Flask) -> Iterator[Rule]:
+        for rule in app.url_map.iter_rules():
+            if app.view_functions.get(rule.endpoint) == self._dispatch:
+                yield rule
 
     def _state(self) -> AppState:
         state = current_app.extensions.get("chatstop")
@@ -262,7 +282,9 @@ class ChatStop(Blueprint):
         return Owner(app, self.source, user)
 
     def _loaded_user(self) -> str | None:
-        user = self._user_loader() if self._user_loader is not None else None
+        if self._user_loader is None:
+            return None
+        user = self._user_loader()
         is_one = isinstance(user, str | int) and not isinstance(user, bool)
         if user is not None and not (is_one and is_id(str(user))):
             raise ConfigurationError(
@@ -274,8 +296,10 @@ class ChatStop(Blueprint):
     def _dispatch(self, task_id: str, **_of_the_prefix: object) -> Response:
         if request.method != "POST":
             return method_response()
-        response = current_app.make_response(self._guarded_stop(task_id))
-        return as_json_error(response)
+        answer = self._guarded_stop(task_id)
+        if isinstance(answer, Response):
+            return as_json_error(answer)
+        return as_json_error(current_app.make_response(answer))
 
     def _stop(self, task_id: str) -> Response:
         state = self._state()
@@ -298,8 +322,9 @@ class ChatStop(Blueprint):
         return outcome_response(outcome, state.missing_ok)
 
     def _tell(self, task_id: str, owner: Owner, outcome: StopOutcome) -> None:
-        app = _current_app()
-        send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
+        if stop_requested.receivers:
+            app = _current_app()
+            send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
 
 
 def _current_app() -> Flask:

@@ -18,6 +18,7 @@ _SECONDS = {
     "CHATSTOP_RETENTION": 600.0,
     "CHATSTOP_OPERATION_TIMEOUT": 2.0,
     "CHATSTOP_SWEEP_INTERVAL": 5.0,
+    "CHATSTOP_CLIENT_TIMEOUT": 30.0,
 }
 
 
@@ -26,11 +27,13 @@ class AppState:
     """What every :class:`ChatStop` of one app shares.
 
     :param keys: ``None`` if the app configures no API key.
+    :param client_timeout: seconds that a client may acknowledge nothing.
     """
 
     worker: Worker
     keys: ApiKeys | None
     missing_ok: bool
+    client_timeout: float
     told_of_processes: bool = False
 
     @classmethod
@@ -71,7 +74,12 @@ class AppState:
         worker = Worker(
             _backend(app), sweep_interval=_seconds(app, "CHATSTOP_SWEEP_INTERVAL")
         )
-        return cls(worker, None if keys is None else ApiKeys(keys), missing_ok)
+        return cls(
+            worker=worker,
+            keys=None if keys is None else ApiKeys(keys),
+            missing_ok=missing_ok,
+            client_timeout=_seconds(app, "CHATSTOP_CLIENT_TIMEOUT"),
+        )
 
 
 def _backend(app: Flask) -> StopBackend:

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections import deque
@@ -11,11 +10,9 @@ from typing import Protocol
 
 from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
 from flask_chatstop.errors import BackendError
+from flask_chatstop.link import Link
 
 logger = logging.getLogger(__name__)
-
-# The state of the random module is the app's.
-_random = random.SystemRandom()
 
 #: Seconds to gather messages for: a stream sends its last bytes before its end is
 #: reported, and a busy worker wakes its keeper so often and no oftener.
@@ -74,8 +71,12 @@ class Keeper:
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._closing: threading.Event | None = None
         self._exiting = threading.Event()
-        self._store = _Link("the store of running tasks")
+        self._store = Link("the store of running tasks")
+        self._doorbell = Link("the doorbell of stops")
         self._renew_at = self._sweep_at = 0.0
+        #: Ids that are being announced: renewed at the same moment, they would be
+        #: known already, and their own announcement refused.
+        self.claimed: set[str] = set()
 
     @property
     def store_is_up(self) -> bool:
@@ -109,7 +110,7 @@ class Keeper:
                     ).start()
             except BaseException:
                 self._closing = None
-                closing.set()
+                self._release(closing)
                 raise
 
     def report(self, record: TaskRecord, reason: EndReason) -> None:
@@ -133,6 +134,7 @@ class Keeper:
             closing = self._closing
         if closing is not None:
             self._exiting.set()
+            self._store.retry.set()
             self._inbox.put(None)
             closing.wait(2 * self._backend.timeout)
 
@@ -153,6 +155,7 @@ class Keeper:
     def _keep(self, closing: threading.Event) -> None:
         ends: _Ends = deque()
         while not self._is_over(self._receive(ends), ends, closing):
+            self._store.retry.clear()
             try:
                 self._tell_store(ends)
             except BackendError as error:
@@ -162,12 +165,16 @@ class Keeper:
                 self.lost(BackendError("unexpected error"))
             if not self._store.is_up:
                 pause = min(self._store.backoff(), self._sweep_interval)
-                if self._exiting.wait(pause):
+                if self._exiting.is_set():
                     time.sleep(min(pause, 0.1))
+                else:
+                    self._store.retry.wait(pause)
 
     def _receive(self, ends: _Ends) -> bool:
         """Wait until there is something to do, and tell whether it was a message."""
         wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
+        if ends and self._store.is_up:
+            wait = 0.0  # left over, for a sweep or a renewal that was due
         received = False
         try:
             # At the exit, ends are still being reported by other threads.
@@ -213,10 +220,14 @@ class Keeper:
                 left = left or not self._store.is_up
             if not received and self._inbox.empty() and not left:
                 self._closing = None
-                closing.set()
+                self._release(closing)
         if closing.is_set() and not self._inbox.empty():
             self._try_to_run()  # put by the garbage collector, after the look
         return closing.is_set()
+
+    def _release(self, closing: threading.Event) -> None:
+        closing.set()
+        self._doorbell.retry.set()
 
     def _tell_store(self, ends: _Ends) -> None:
         now = time.monotonic()
@@ -224,13 +235,19 @@ class Keeper:
             self._backend.check()
         if now >= self._renew_at:
             self._renew_at = now + self._backend.lease / 3
-            running = [task.record for task in self._running()]
+            running = [
+                task.record
+                for task in self._running()
+                if task.record.task_id not in self.claimed
+            ]
             # Then, and not before: what has ended meanwhile is no longer running.
             self._drain(ends)
             # What began and ended during an outage must be known before it can end.
             if records := running + [record for record, _ in ends]:
                 self._renew(records)
-        self._store.found()
+        if self._store.found():
+            # Stops are taken from now on, and must not wait for the doorbell's pause.
+            self._doorbell.retry.set()
         while ends:
             self._end(ends)
             # A slow store must not let leases run out, nor stops wait.
@@ -267,13 +284,15 @@ class Keeper:
         ends.popleft()
 
     def _hear(self, closing: threading.Event) -> None:
-        doorbell = _Link("the doorbell of stops")
+        doorbell = self._doorbell
 
         def heard(task_ids: Collection[str]) -> None:
-            doorbell.found()
+            if doorbell.found():
+                self._store.retry.set()
             self._heard(task_ids)
 
         while not closing.is_set():
+            doorbell.retry.clear()
             try:
                 self._backend.listen(self._worker_id, self._running_ids, heard, closing)
             except BackendError as error:
@@ -282,34 +301,7 @@ class Keeper:
             except Exception:  # nor must it leave this worker deaf
                 logger.exception("The doorbell raised what a backend should not.")
                 doorbell.lost(BackendError("unexpected error"))
-            if not closing.wait(doorbell.backoff()):
-                # The store may have come back empty without another call noticing.
-                self.look_again()
-
-
-class _Link:
-    """Whether something is reachable: logged when it goes and when it is back."""
-
-    def __init__(self, name: str) -> None:
-        self.is_up = True
-        self._name = name
-        self._attempts = 0
-
-    def lost(self, error: BackendError) -> None:
-        if self.is_up:
-            self.is_up = False
-            logger.warning("Lost %s, trying again: %s", self._name, error)
-
-    def found(self) -> bool:
-        self._attempts = 0
-        if self.is_up:
-            return False
-        self.is_up = True
-        logger.warning("Found %s again.", self._name)
-        return True
-
-    def backoff(self) -> float:
-        """Give the seconds to wait before the next try: 0.1 to 5, with jitter."""
-        self._attempts = min(self._attempts + 1, 10)
-        longest: float = min(5.0, 0.1 * 2**self._attempts)
-        return longest * _random.uniform(0.5, 1.0)
+            if closing.is_set() or doorbell.retry.wait(doorbell.backoff()):
+                continue
+            # The store may have come back empty without another call noticing.
+            self.look_again()

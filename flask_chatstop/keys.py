@@ -87,6 +87,17 @@ def _digest(key: object, where: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+class _BearerAuth(HTTPTokenAuth):  # type: ignore[misc]
+    """Take an Authorization header that cannot be read for none."""
+
+    def get_auth(self) -> Any:
+        # Werkzeug raises it for a Basic one with a letter that is not ASCII in it.
+        try:
+            return super().get_auth()
+        except ValueError:
+            return None
+
+
 def bearer_auth(
     realm: str, app_of: Callable[[object], str | None], on_error: Callable[[int], Any]
 ) -> Authenticator:
@@ -95,7 +106,7 @@ def bearer_auth(
     :param app_of: gives the app behind a key, ``None`` if there is none.
     :param on_error: makes the response to a request without a valid key.
     """
-    auth = HTTPTokenAuth("Bearer", realm=realm)
+    auth = _BearerAuth("Bearer", realm=realm)
     auth.verify_token(app_of)
     auth.error_handler(on_error)
     checked: Authenticator = auth

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 from flask import Flask
 
 from flask_chatstop.backends import EndReason
+from flask_chatstop.chunk_queue import ChunkQueue
 from flask_chatstop.errors import ChatStopError
 from flask_chatstop.upstream import hang_up
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Chunks that may wait for a slow reader before the source has to wait.
-QUEUE_SIZE = 32
 
 
 class _End:
@@ -61,25 +59,26 @@ class Pump(Generic[T]):
         self._app = app
         self._upstream = chunks if upstream is None else upstream
         self._context = contextvars.copy_context()
-        # Looked up now and not imported by name: gevent may patch it after our import.
-        self.items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-        self.has_space = threading.Event()
-        self.has_space.set()
+        self.items: ChunkQueue[T | _End] = ChunkQueue()
         self._lock = threading.Lock()
         self._started = self._closed = self._exhausted = False
 
     def start(self) -> None:
-        """Begin to read, unless :meth:`close` came first."""
+        """Begin to read, unless :meth:`close` came first.
+
+        :raises RuntimeError: there are too many threads.
+        """
         with self._lock:
             if self._started or self._closed:
                 return
+            # Under the lock: close() must know whether a thread will close the source.
+            threading.Thread(
+                target=self._context.run,
+                args=(self._run,),
+                name="chatstop_read",
+                daemon=True,
+            ).start()
             self._started = True
-        threading.Thread(
-            target=self._context.run,
-            args=(self._run,),
-            name="chatstop_read",
-            daemon=True,
-        ).start()
 
     def wake(self) -> None:
         """Wake the reader, who then sees that its task is over."""
@@ -95,7 +94,7 @@ class Pump(Generic[T]):
         if not self._exhausted:
             self._hang_up()
         self.wake()
-        self.has_space.set()
+        self.items.unbind()
         if not started:
             self._close_source()
 
@@ -113,19 +112,14 @@ class Pump(Generic[T]):
             self._read()
 
     def _read(self) -> None:
-        items, has_space = self.items, self.has_space
+        items = self.items
         error: BaseException | None = None
         try:
             for chunk in self._chunks:
                 if self._closed:
                     break
                 items.put(chunk)
-                if items.qsize() >= QUEUE_SIZE:
-                    # Clear before looking again: the reader sets it when it has
-                    # taken half, and may be doing so now.
-                    has_space.clear()
-                    if items.qsize() >= QUEUE_SIZE and not self._closed:
-                        has_space.wait()
+                items.wait_for_space()
         except BaseException as caught:
             error = caught
         self._exhausted = not self._closed
@@ -162,16 +156,13 @@ class ChunkStream(Iterator[T]):
 
     def __next__(self) -> T:
         if not self._is_started:
-            self._is_started = True
-            if not self._task.stopped:
-                self._pump.start()
+            self._start()
         if self._is_over:
             raise StopIteration
         if self._task.stopped:
             self._finish(EndReason.STOPPED)
-        pump = self._pump
         try:
-            item = pump.items.get(timeout=self._heartbeat)
+            item = self._pump.items.get(timeout=self._heartbeat)
         except queue.Empty:
             return cast(T, None)
         if self._task.stopped:
@@ -179,9 +170,15 @@ class ChunkStream(Iterator[T]):
         if isinstance(item, _End):
             reason = EndReason.FAILED if item.error else EndReason.FINISHED
             self._finish(reason, item.error)
-        if not pump.has_space.is_set() and pump.items.qsize() <= QUEUE_SIZE // 2:
-            pump.has_space.set()
         return item
+
+    def _start(self) -> None:
+        self._is_started = True
+        if not self._task.stopped:
+            try:
+                self._pump.start()
+            except RuntimeError as error:
+                self._finish(EndReason.FAILED, error)
 
     def _finish(
         self, reason: EndReason, error: BaseException | None = None

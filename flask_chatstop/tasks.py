@@ -204,6 +204,8 @@ class GenerationTask:
         :raises ValueError: there is no such reason.
         """
         reason = EndReason(reason)
+        if self._pid not in (None, os.getpid()):
+            return False  # a forked child that leaves what its parent goes on running
         with self._lock:
             if self._end_reason is not None:
                 return False

@@ -92,6 +92,12 @@ def _read_limited() -> bytes:
         data = request.get_data()
     except RequestEntityTooLarge:
         data = None
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Each server has errors of its own for chunks that are none: gunicorn's have
+        # no base but this one, and Werkzeug lets them through.
+        raise WireError(400, "bad_request", "The body could not be read.") from error
     if data is None or len(data) > MAX_BODY:
         raise WireError(
             413, "request_entity_too_large", f"The body exceeds {MAX_BODY} bytes."

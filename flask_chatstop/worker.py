@@ -76,6 +76,7 @@ class Worker:
         with self._lock:
             if record.task_id in self._tasks:
                 raise TaskExists(f"The task id {record.task_id!r} is running.")
+            self._keeper.claimed.add(record.task_id)
             self._tasks[record.task_id] = task
             self._open.add(record)
         try:
@@ -90,14 +91,19 @@ class Worker:
             raise
 
     def _announce(self, record: TaskRecord) -> None:
-        if self._keeper.store_is_up:
-            try:
+        lost: BackendError | None = None
+        try:
+            if self._keeper.store_is_up:
                 if self.backend.announce(record):
                     return
-            except BackendError as error:
-                self._keeper.lost(error)
-            else:
                 raise TaskExists(f"The task id {record.task_id!r} is taken.")
+        except BackendError as error:
+            lost = error
+        finally:
+            self._keeper.claimed.discard(record.task_id)
+        # Then, and not before: the keeper leaves out what is claimed.
+        if lost is not None:
+            self._keeper.lost(lost)
         else:
             # The keeper may be past announcing what runs, and about to find the store.
             self._keeper.look_again()

@@ -29,7 +29,7 @@ from flask_chatstop.errors import BackendError
 
 T = TypeVar("T")
 
-#: Tasks that are renewed or looked at in one round trip.
+#: Commands that are sent in one round trip.
 _CHUNK = 500
 #: Timeouts of silence after which the doorbell makes sure that it is still connected.
 _SILENCE = 2.5
@@ -75,7 +75,7 @@ class RedisBackend(StopBackend):
         return bool(self._run(scripts.announce(record, self.lease)))
 
     def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._run_all([scripts.renew(record, self.lease) for record in records])
+        self._run_all(list(scripts.renew(records, self.lease)))
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         reply = self._run(scripts.stop(task_id, owner, self._channels))
@@ -85,9 +85,8 @@ class RedisBackend(StopBackend):
         self._run(scripts.end(record, reason, self.retention))
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        calls = [scripts.is_stopping(task_id, worker_id) for task_id in task_ids]
-        replies = zip(calls, self._run_all(calls), strict=True)
-        return {call.task_id for call, is_stopping in replies if is_stopping}
+        replies = self._run_all(list(scripts.stopping(task_ids, worker_id)))
+        return {_text(task_id) for reply in replies for task_id in reply}
 
     def tasks(
         self,
@@ -100,21 +99,22 @@ class RedisBackend(StopBackend):
         task_ids = self._task_ids() if task_id is None else [task_id]
         calls = [scripts.info(task_id) for task_id in task_ids]
         found: list[tuple[float, TaskInfo]] = []
-        for call, reply in zip(calls, self._run_all(calls), strict=True):
+        for found_id, reply in zip(task_ids, self._run_all(calls), strict=True):
             if reply:
                 started_at, state, packed, worker_id, age = map(_text, reply)
                 owner = scripts.unpacked(packed)
                 if owner.matches(app, source, user):
-                    record = TaskRecord(call.task_id, owner, worker_id)
+                    record = TaskRecord(found_id, owner, worker_id)
                     info = TaskInfo(record, state == "stopping", float(age))
                     found.append((float(started_at), info))
         return [info for _, info in sorted(found, key=itemgetter(0))]
 
-    def _task_ids(self) -> set[str]:
+    def _task_ids(self) -> list[str]:
         pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"
         scan = partial(self._client.scan_iter, pattern, 1000)
         keys = self._exchange(lambda: list(scan()))
-        return {_text(key).removeprefix(self._prefix) for key in keys}
+        found = {_text(key).removeprefix(self._prefix) for key in keys}
+        return list(map(scripts.task_id_of, found))
 
     def listen(
         self,
@@ -191,12 +191,14 @@ class RedisBackend(StopBackend):
         return replies
 
     def _by_digest(self, call: scripts.Call) -> tuple[str | int, ...]:
-        key = self._prefix + call.task_id
-        return "EVALSHA", call.script.digest, 1, key, *call.arguments
+        return "EVALSHA", call.script.digest, *self._on_keys(call)
 
     def _by_text(self, call: scripts.Call) -> tuple[str | int, ...]:
-        key = self._prefix + call.task_id
-        return "EVAL", call.script.text, 1, key, *call.arguments
+        return "EVAL", call.script.text, *self._on_keys(call)
+
+    def _on_keys(self, call: scripts.Call) -> tuple[str | int, ...]:
+        keys = [self._prefix + scripts.key(task_id) for task_id in call.task_ids]
+        return len(keys), *keys, *call.arguments
 
     def _exchange(self, ask: Callable[[], T]) -> T:
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """What Redis keeps of a task, and the Lua scripts that change it.
 
-Each task is a hash at the prefix and its id, which expires with the lease, or with the
-retention once it has ended. Its fields::
+Each task is a hash that expires with the lease, or with the retention once it has
+ended. Its fields::
 
     state       running, stopping, or the reason of its end
     owner       a JSON array of app, source and user
@@ -9,13 +9,17 @@ retention once it has ended. Its fields::
     started_at  Unix seconds by the server's clock
     call        tells an announcement that was sent again from a second one
 
-Every script has the task's key for its only one, so that a cluster can run it. Every
-script may be run twice: a connection may break between a script and its answer.
+Its key is the prefix, a hash tag and its id. There are few tags, so that a worker
+renews or looks at all of its tasks in few commands, and a cluster, which keeps each
+tag's keys together, can run them. Every script may be run twice: a connection may
+break between a script and its answer.
 """
 
 import hashlib
 import json
 import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flask_chatstop.backends.base import EndReason, Owner, TaskRecord
@@ -29,21 +33,41 @@ class Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+# json.dumps() would make an encoder for every task of a renewal.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+#: Hash tags that keys have.
+_TAGS = 16
+#: Tasks that one script may hold up the server for: about a millisecond.
+_LONGEST = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A script to be run on the key of a task."""
+    """A script to be run on the keys of tasks that have one tag."""
 
     script: Script
-    task_id: str
+    task_ids: Sequence[str]
     arguments: tuple[str | int, ...]
 
 
+def key(task_id: str) -> str:
+    """Give the key of a task, without the prefix."""
+    return f"{{{zlib.crc32(task_id.encode()) % _TAGS:x}}}:{task_id}"
+
+
+def task_id_of(key: str) -> str:
+    """Give the id of the task that has a key."""
+    return key.partition(":")[2]
+
+
 _PUT = """
-local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'worker', ARGV[1], 'owner', ARGV[3], 'call', ARGV[4],
-    'state', 'running', 'started_at', string.format('%d.%06d', now[1], now[2]))
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
+local function put(key, worker, lease, owner, call)
+    local now = redis.call('TIME')
+    redis.call('HSET', key, 'worker', worker, 'owner', owner, 'call', call,
+        'state', 'running', 'started_at', string.format('%d.%06d', now[1], now[2]))
+    redis.call('PEXPIRE', key, lease)
+end
 """
 
 _ANNOUNCE = """
@@ -51,15 +75,18 @@ local call = redis.call('HGET', KEYS[1], 'call')
 if call then
     return call == ARGV[4] and 1 or 0
 end
+put(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+return 1
 """
 
 _RENEW = """
-local worker, state = unpack(redis.call('HMGET', KEYS[1], 'worker', 'state'))
-if worker then
-    if worker == ARGV[1] and (state == 'running' or state == 'stopping') then
-        redis.call('PEXPIRE', KEYS[1], ARGV[2])
+for number, key in ipairs(KEYS) do
+    local worker, state = unpack(redis.call('HMGET', key, 'worker', 'state'))
+    if not worker then
+        put(key, ARGV[1], ARGV[2], ARGV[2 + number], '')
+    elseif worker == ARGV[1] and (state == 'running' or state == 'stopping') then
+        redis.call('PEXPIRE', key, ARGV[2])
     end
-    return 0
 end
 """
 
@@ -90,9 +117,15 @@ end
 return 1
 """
 
-_IS_STOPPING = """
-local worker, state = unpack(redis.call('HMGET', KEYS[1], 'worker', 'state'))
-return worker == ARGV[1] and state == 'stopping' and 1 or 0
+_STOPPING = """
+local stopping = {}
+for number, key in ipairs(KEYS) do
+    local worker, state = unpack(redis.call('HMGET', key, 'worker', 'state'))
+    if worker == ARGV[1] and state == 'stopping' then
+        stopping[#stopping + 1] = ARGV[1 + number]
+    end
+end
+return stopping
 """
 
 _INFO = """
@@ -105,43 +138,51 @@ if state == 'running' or state == 'stopping' then
 end
 """
 
-ANNOUNCE = Script(_ANNOUNCE + _PUT)
-RENEW = Script(_RENEW + _PUT)
+ANNOUNCE = Script(_PUT + _ANNOUNCE)
+RENEW = Script(_PUT + _RENEW)
 STOP = Script(_STOP)
 END = Script(_END)
-IS_STOPPING = Script(_IS_STOPPING)
+STOPPING = Script(_STOPPING)
 INFO = Script(_INFO)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:
     """Make the task known unless its id is taken; answers 1 if it was free."""
-    return _put(ANNOUNCE, record, lease)
+    call = secrets.token_hex(8)
+    owner = _packed(record.owner)
+    arguments = (record.worker_id, _milliseconds(lease), owner, call)
+    return Call(ANNOUNCE, [record.task_id], arguments)
 
 
-def renew(record: TaskRecord, lease: float) -> Call:
-    """Have a lost task known again, and another one of its worker for longer."""
-    return _put(RENEW, record, lease)
+def renew(records: Iterable[TaskRecord], lease: float) -> Iterator[Call]:
+    """Have lost tasks of a worker known again, and its others for longer."""
+    known = {record.task_id: record for record in records}
+    for task_ids in _of_one_tag(known):
+        worker_id = known[task_ids[0]].worker_id
+        packed = [_packed(known[task_id].owner) for task_id in task_ids]
+        yield Call(RENEW, task_ids, (worker_id, _milliseconds(lease), *packed))
 
 
 def stop(task_id: str, owner: Owner, channels: str) -> Call:
     """Ask the task to stop and ring its worker; answers a ``StopOutcome``."""
-    return Call(STOP, task_id, (_packed(owner), channels, task_id))
+    return Call(STOP, [task_id], (_packed(owner), channels, task_id))
 
 
 def end(record: TaskRecord, reason: EndReason, retention: float) -> Call:
     """Note the first end of a task of its worker's."""
     arguments = (record.worker_id, reason.value, _milliseconds(retention))
-    return Call(END, record.task_id, arguments)
+    return Call(END, [record.task_id], arguments)
 
 
-def is_stopping(task_id: str, worker_id: str) -> Call:
-    """Look whether the task of a worker is stopping; answers 1 if it is."""
-    return Call(IS_STOPPING, task_id, (worker_id,))
+def stopping(task_ids: Iterable[str], worker_id: str) -> Iterator[Call]:
+    """Look which tasks of a worker are stopping; each answers with their ids."""
+    for group in _of_one_tag(task_ids):
+        yield Call(STOPPING, group, (worker_id, *group))
 
 
 def info(task_id: str) -> Call:
     """Ask for start, state, owner, worker and age of a task that is not over."""
-    return Call(INFO, task_id, ())
+    return Call(INFO, [task_id], ())
 
 
 def unpacked(owner: str) -> Owner:
@@ -149,14 +190,17 @@ def unpacked(owner: str) -> Owner:
     return Owner(*json.loads(owner))
 
 
-def _put(script: Script, record: TaskRecord, lease: float) -> Call:
-    owner, call = _packed(record.owner), secrets.token_hex(8)
-    arguments = (record.worker_id, _milliseconds(lease), owner, call)
-    return Call(script, record.task_id, arguments)
+def _of_one_tag(task_ids: Iterable[str]) -> Iterator[list[str]]:
+    by_tag: dict[str, list[str]] = {}
+    for task_id in task_ids:
+        by_tag.setdefault(key(task_id).partition(":")[0], []).append(task_id)
+    for group in by_tag.values():
+        for start in range(0, len(group), _LONGEST):
+            yield group[start : start + _LONGEST]
 
 
 def _packed(owner: Owner) -> str:
-    return json.dumps([owner.app, owner.source, owner.user], separators=(",", ":"))
+    return _encode([owner.app, owner.source, owner.user])
 
 
 def _milliseconds(seconds: float) -> int:

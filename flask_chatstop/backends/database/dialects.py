@@ -81,15 +81,27 @@ class PostgreSQLQueries(_ReturningQueries):
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
         super().__init__(table, lease=lease, retention=retention)
         c = self._columns
-        found = self._stop.returning(c.task_id, c.worker_id, c.state).cte("found")
+        # Locked as it is read, so that of many stops at once one sees it running, and
+        # rings. What RETURNING gives is too late: the state as it is after the stop.
+        owned = select(c.task_id, c.worker_id, c.state).where(self._is_owned)
+        found = owned.with_for_update().cte("found")
+        is_running = found.c.state == "running"
+        stopped = (
+            update(table)
+            .where(c.task_id == found.c.task_id, is_running)
+            .values(state="stopping")
+            .cte("stopped")
+        )
         channel = literal(CHANNEL_PREFIX).concat(found.c.worker_id)
         ring = func.pg_notify(channel, found.c.task_id)
-        is_stopping = found.c.state == "stopping"
+        state = case((is_running, "stopping"), else_=found.c.state)
         # The worker is rung at the commit. Waiting for the server's disk as well would
         # be a quarter of a stop's time, and save the stop only if the server crashed
         # before the ring was out.
         no_wait = func.set_config("synchronous_commit", "off", true())
-        self._stop_and_ring = select(found.c.state, case((is_stopping, ring)), no_wait)
+        self._stop_and_ring = select(state, case((is_running, ring)), no_wait).add_cte(
+            stopped
+        )
         dialect: Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
         compiled = self._stop_and_ring.compile(dialect=dialect)
         self._stop_sql, self._stop_params = str(compiled), compiled.params
