@@ -6,7 +6,11 @@ import pytest
 
 from tests.provider import Provider, provider
 
-pytest_plugins = ["tests.database_fixtures", "tests.redis_fixtures"]
+pytest_plugins = [
+    "tests.database_fixtures",
+    "tests.faulty_worker",
+    "tests.redis_fixtures",
+]
 
 
 @pytest.fixture

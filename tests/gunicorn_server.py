@@ -8,15 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 
 ROOT = Path(__file__).parent.parent
 AUTH = {"Authorization": "Bearer demo-key"}
+# A connection that is kept leads to the same worker again.
+_NO_KEEPING = httpx.Limits(max_keepalive_connections=0)
 
 
 class Server:
@@ -26,29 +29,52 @@ class Server:
         self.url = url
         self.log = log
         self.process = process
+        self._client = httpx.Client(timeout=10, limits=_NO_KEEPING, verify=False)
 
-    def stop(self, task_id: str, user: str = "alice") -> httpx.Response:
+    def close(self) -> None:
+        self._client.close()
+
+    def workers(self) -> list[str]:
+        """Give the process ids of the workers that run."""
+        pid = self.process.pid
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    def stop(self, task_id: str, user: str = "alice", **headers: str) -> httpx.Response:
         """Press the stop button."""
-        return httpx.post(
+        return self._client.post(
             f"{self.url}/v1/chat-messages/{task_id}/stop",
             json={"user": user},
-            headers=AUTH,
-            timeout=10,
+            headers={**AUTH, **headers},
         )
+
+    def stop_elsewhere(self, task_id: str, pid: str) -> httpx.Response:
+        """Stop a task through a worker that does not run it."""
+        return self._stop_by(task_id, **{"Not-By": pid})
+
+    def stop_at(self, task_id: str, pid: str) -> httpx.Response:
+        """Stop a task through the worker of this process id."""
+        return self._stop_by(task_id, By=pid)
+
+    def _stop_by(self, task_id: str, **choice: str) -> httpx.Response:
+        while True:
+            response = self.stop(task_id, **choice)
+            if response.status_code != httpx.codes.MISDIRECTED_REQUEST:
+                return response
 
 
 @contextmanager
 def gunicorn(
-    app: str, tmp_path: Path, *options: str, **environ: str
+    app: str, tmp_path: Path, *options: str, host: str = "127.0.0.1", **environ: str
 ) -> Iterator[Server]:
     """Run an app under gunicorn for the length of a with block.
 
     :param options: of gunicorn's command line.
+    :param host: an address of this host's to listen at.
     :param environ: for the app.
     """
     log = tmp_path / "gunicorn.log"
     # The socket is ours and open from the start, so no client comes too early.
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+    with socket.create_server((host, 0), backlog=512) as listener:
         # As gunicorn sets it on a socket that it opens itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with log.open("wb") as output:
@@ -64,10 +90,12 @@ def gunicorn(
                 stderr=subprocess.STDOUT,
                 pass_fds=[listener.fileno()],
             )
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        url = f"http://{host}:{listener.getsockname()[1]}"
         try:
-            yield Server(url, log, process)
+            server = Server(url, log, process)
+            yield server
         finally:
+            server.close()
             process.send_signal(signal.SIGTERM)
             process.wait(20)
 
@@ -75,20 +103,35 @@ def gunicorn(
 class Reader:
     """A client that reads an answer in a thread of its own, event by event."""
 
-    def __init__(self, server: Server, user: str = "alice") -> None:
+    def __init__(
+        self,
+        server: Server,
+        user: str = "alice",
+        by: str | None = None,
+        body: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
         self.events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.over = threading.Event()
-        self._body = {"query": "hello", "user": user}
-        self._client = httpx.Client(timeout=30)
-        self._context = self._client.stream(
-            "POST", f"{server.url}/v1/chat-messages", json=self._body, headers=AUTH
-        )
-        self._response = self._context.__enter__()
+        self._body = {"query": "hello", "user": user, **body}
+        # Without a store of certificates, which takes long to load.
+        self._client = httpx.Client(timeout=30, verify=False, limits=_NO_KEEPING)
+        self._url = f"{server.url}/v1/chat-messages"
+        self._response = self._ask(AUTH if by is None else {**AUTH, "By": by})
         assert self._response.status_code == 200, self._response.read()
         #: The process that streams, of an app that says so.
         self.pid = self._response.headers.get("Pid", "")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+
+    def _ask(self, headers: dict[str, str]) -> httpx.Response:
+        request = self._client.build_request(
+            "POST", self._url, json=self._body, headers=headers
+        )
+        while True:
+            response = self._client.send(request, stream=True)
+            if response.status_code != httpx.codes.MISDIRECTED_REQUEST:
+                return response
+            response.close()
 
     def _read(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """A model provider on loopback: says three tokens, goes silent, notices a hang-up."""
 
 import json
+import select
 import socket
 import ssl
 import threading
@@ -23,7 +24,9 @@ class Provider:
     """An HTTP/1.1 server for the streaming APIs of OpenAI and Anthropic.
 
     With ``then="silence"`` it says nothing after the tokens until the client hangs
-    up, with ``"end"`` it ends the answer, with ``"crash"`` it cuts the connection.
+    up, with ``"hold"`` it gives no token either, with ``"talk"`` it goes on with 100
+    tokens a second, with ``"flood"`` with as many as are taken, with ``"end"`` it ends
+    the answer, with ``"crash"`` it cuts the connection.
     """
 
     def __init__(
@@ -70,13 +73,22 @@ class Provider:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
-        events = _anthropic() if path.endswith("/messages") else _openai()
-        for event in events:
-            connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
-        if self.then == "end":
+        then = self.then
+        if then != "hold":
+            events = _anthropic() if path.endswith("/messages") else _openai()
+            for event in events:
+                connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+        if then == "end":
             done = b"data: [DONE]\n\n"
             connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done))
-        if self.then != "crash":
+        if then == "talk":
+            while not select.select([connection], [], [], 0.01)[0]:
+                connection.sendall(b"%x\r\n%s\r\n" % (len(_MORE), _MORE))
+        if then == "flood":
+            while select.select([], [connection], [], 1.0)[1]:
+                # As one that a full buffer blocks in the middle of a token.
+                connection.send(b"%x\r\n%s\r\n" % (len(_MORE), _MORE))
+        if then != "crash":
             call.silent.set()
             # Blocks until the client closes its end: nothing else is ever sent.
             connection.recv(1)
@@ -98,19 +110,21 @@ def _sse(payload: dict[str, object], event: str | None = None) -> bytes:
     return f"{head}data: {json.dumps(payload)}\n\n".encode()
 
 
+def _chunk(token: str) -> bytes:
+    delta = {"index": 0, "delta": {"content": token}, "finish_reason": None}
+    return _sse(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "loopback",
+            "choices": [delta],
+        }
+    )
+
+
 def _openai() -> Iterator[bytes]:
-    for token in TOKENS:
-        yield _sse(
-            {
-                "id": "chatcmpl-1",
-                "object": "chat.completion.chunk",
-                "created": 1,
-                "model": "loopback",
-                "choices": [
-                    {"index": 0, "delta": {"content": token}, "finish_reason": None}
-                ],
-            }
-        )
+    return map(_chunk, TOKENS)
 
 
 def _anthropic() -> Iterator[bytes]:
@@ -132,6 +146,9 @@ def _anthropic() -> Iterator[bytes]:
         delta = {"type": "text_delta", "text": token}
         event = {"type": "content_block_delta", "index": 0, "delta": delta}
         yield _sse(event, "content_block_delta")
+
+
+_MORE = _chunk("more ")
 
 
 @contextmanager

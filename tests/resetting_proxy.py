@@ -12,9 +12,9 @@ _BEFORE, _AFTER = "before", "after"
 class ResettingProxy:
     """Forward to a port of this host, and reset connections when told to."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listener: socket.socket | None = None) -> None:
         self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._armed: str | None = None
         self._is_open = True

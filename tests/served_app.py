@@ -7,6 +7,7 @@ import openai
 from flask import Flask, Response, request
 
 from flask_chatstop import ChatStop, GenerationEnd, chat_response
+from tests import worker_choice
 
 chatstop = ChatStop()
 
@@ -17,20 +18,8 @@ def create_app() -> Flask:
     app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
     app.register_blueprint(chatstop, url_prefix="/v1")
     app.add_url_rule("/v1/chat-messages", view_func=send_message, methods=["POST"])
-    app.before_request(refuse_if_unwanted)
-    app.after_request(tell_pid)
+    worker_choice.offer(app)
     return app
-
-
-def refuse_if_unwanted() -> Response | None:
-    """Let a client choose a worker, by refusing those that it does not want."""
-    unwanted = request.headers.get("Not-By") == str(os.getpid())
-    return Response(status=421) if unwanted else None
-
-
-def tell_pid(response: Response) -> Response:
-    response.headers["Pid"] = str(os.getpid())
-    return response
 
 
 @chatstop.login_required

@@ -57,6 +57,30 @@ assert os.waitpid(child, 0)[1] == 0
 print("both are fine")
 """
 
+LISTENING = """
+import os, sys, threading
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, new_record
+
+path = sys.argv[1]
+backend = DatabaseBackend("sqlite:///" + path)
+record, ready = new_record(), threading.Event()
+assert backend.announce(record)
+heard = lambda task_ids: ready.set()
+arguments = (record.worker_id, lambda: [], heard, threading.Event())
+doorbell = threading.Thread(target=backend.listen, args=arguments)
+doorbell.start()
+assert ready.wait(10)
+child = os.fork()
+if child == 0:
+    folder = "/proc/self/fd/"
+    files = [os.path.realpath(folder + name) for name in os.listdir(folder)]
+    os._exit(any(file.startswith(os.path.realpath(path)) for file in files))
+assert os.waitpid(child, 0)[1] == 0
+doorbell.join(10)
+assert not doorbell.is_alive()  # its worker begins it again
+"""
+
 GREENLETS = """
 from gevent import monkey
 monkey.patch_all()
@@ -164,3 +188,8 @@ def test_a_locked_table_does_not_hold_up_other_greenlets(
     fixture: str, lock: str, request: pytest.FixtureRequest
 ) -> None:
     assert "longest pause" in run(GREENLETS, request.getfixturevalue(fixture), lock)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
+def test_a_forked_child_has_no_file_of_the_doorbell_of_sqlite(tmp_path: Path) -> None:
+    run(LISTENING, str(tmp_path / "chatstop.db"))

@@ -274,6 +274,24 @@ def test_a_response_that_is_dropped_before_it_is_sent_ends_its_task() -> None:
     assert [end.reason for end in chat.ends] == ["failed"]
 
 
+def test_an_answer_that_nobody_reads_ends_without_a_garbage_collection() -> None:
+    chat = Chat()
+    ended = threading.Event()
+
+    @chat.chatstop.login_required
+    def answer(ended: threading.Event) -> None:
+        task = chat.chatstop.start(user="alice")
+        chat_response(task, ["One "], on_end=lambda _: ended.set())
+
+    gc.disable()
+    try:
+        with chat.app.test_request_context(headers=AUTH):
+            answer(ended)
+        assert ended.wait(5)
+    finally:
+        gc.enable()
+
+
 def test_metadata_may_be_filled_in_on_the_way() -> None:
     metadata: dict[str, object] = {}
 

@@ -1,3 +1,4 @@
+from contextlib import ExitStack
 from typing import Any
 
 from flask_chatstop import EndReason, MemoryBackend, StopOutcome
@@ -56,3 +57,14 @@ def test_ended_and_abandoned_tasks_are_forgotten() -> None:
         return size_of(backend) == 0
 
     wait_until(has_forgotten)
+
+
+def test_a_listener_that_ends_leaves_the_one_that_took_its_place() -> None:
+    backend, record = MemoryBackend(), new_record()
+    backend.announce(record)
+    with ExitStack() as first:
+        first.enter_context(listening(backend, [record]))
+        with listening(backend, [record]) as bell:
+            first.close()
+            backend.stop(record.task_id, ALICE)
+            assert bell.get(timeout=5) == record.task_id

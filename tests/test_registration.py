@@ -54,6 +54,7 @@ def stop(client: FlaskClient, task_id: str, prefix: str = "/v1") -> int:
         ("CHATSTOP_RETENTION", float("inf")),
         ("CHATSTOP_SWEEP_INTERVAL", float("nan")),
         ("CHATSTOP_SWEEP_INTERVAL", True),
+        ("CHATSTOP_CLIENT_TIMEOUT", 0),
         ("CHATSTOP_OPERATION_TIMEOUT", 0),
         ("CHATSTOP_OPERATION_TIMEOUT", "2s"),
     ],

@@ -1,5 +1,6 @@
 """The stop route on the wire: the order of its checks, its answers, bad input."""
 
+import io
 import json
 import threading
 from typing import Any
@@ -80,6 +81,8 @@ def test_a_stop_that_comes_late_is_no_error(chat: Chat) -> None:
         "Bearer a=b",
         "Bearer demo-key, other-key",
         "Basic ZGVtby1rZXk6",
+        "Basic d\xe9mo-key",
+        "Basic ====",
         "Digest demo-key",
         "demo-key",
         "Bearer " + "x" * 10_000,
@@ -196,6 +199,28 @@ def test_a_body_too_large_is_refused_whatever_the_limit_of_the_app(
         assert error(response) == (404, "task_not_found")
 
 
+class MalformedChunks(io.RawIOBase):
+    """A body that its server cannot read, which it says with an error of its own."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise Exception("invalid chunk size")
+
+
+def test_a_body_that_its_server_cannot_read_is_the_clients_fault(chat: Chat) -> None:
+    task = new_task(chat)
+    response = chat.client.post(
+        f"/v1/chat-messages/{task.id}/stop",
+        headers=AUTH,
+        content_type="application/json",
+        environ_overrides={
+            "wsgi.input": MalformedChunks(),
+            "wsgi.input_terminated": True,
+        },
+    )
+    assert error(response) == (400, "bad_request")
+    assert not task.stopped
+
+
 def test_unknown_and_foreign_tasks_are_answered_alike(chat: Chat) -> None:
     task = new_task(chat)
     answers = [
@@ -256,7 +281,9 @@ def test_a_task_of_this_very_process_is_stopped_without_the_store() -> None:
     assert task.stopped
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "TRACE"])
+@pytest.mark.parametrize(
+    "method", ["GET", "PUT", "PATCH", "DELETE", "TRACE", "PURGE", "X-STOP"]
+)
 def test_another_method_is_refused_as_json(chat: Chat, method: str) -> None:
     response = chat.client.open("/v1/chat-messages/some-id/stop", method=method)
     assert error(response) == (405, "method_not_allowed")

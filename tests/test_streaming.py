@@ -5,7 +5,6 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import httpx
@@ -16,10 +15,9 @@ from flask_chatstop import (
     ChunkStream,
     ConfigurationError,
     EndReason,
-    GenerationEnd,
     GenerationTask,
 )
-from flask_chatstop.streaming import QUEUE_SIZE
+from flask_chatstop.chunk_queue import QUEUE_SIZE
 from flask_chatstop.testing import wait_until
 from tests.chat import Chat, Source
 from tests.provider import Provider, provider
@@ -322,34 +320,6 @@ def test_a_stream_that_nobody_holds_ends_as_failed() -> None:
     assert source.closed.wait(5)
 
 
-def test_a_stop_and_a_natural_end_in_the_same_instant_agree() -> None:
-    def note(ends: list[EndReason], end: GenerationEnd) -> None:
-        ends.append(end.reason)
-
-    chat = Chat()
-    for _ in range(300):
-        task = new_task(chat)
-        ends: list[EndReason] = []
-        task.on_end(partial(note, ends))
-        stream = task.stream(iter("abc"))
-        barrier = threading.Barrier(2)
-
-        def stop(
-            task: GenerationTask = task, barrier: threading.Barrier = barrier
-        ) -> None:
-            barrier.wait()
-            task.stop()
-
-        thread = threading.Thread(target=stop)
-        thread.start()
-        barrier.wait()
-        list(stream)
-        thread.join()
-        assert ends == [task.end_reason]
-        assert task.end_reason in (EndReason.FINISHED, EndReason.STOPPED)
-        assert task.stopped == (task.end_reason is EndReason.STOPPED)
-
-
 def test_no_thread_is_left_when_a_stream_is_over(task: GenerationTask) -> None:
     before = set(threading.enumerate())
     list(task.stream(iter("abc")))
@@ -393,3 +363,22 @@ def test_what_would_end_a_thread_is_a_failure_of_the_source(
     chat = Chat(pieces)
     assert chat.ask().rest()[-1]["event"] == "error"
     assert [end.reason for end in chat.ends] == ["failed"]
+
+
+def test_a_source_whose_thread_is_refused_is_closed_and_has_failed() -> None:
+    class Upstream:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    upstream = Upstream()
+    chat = Chat(upstream=upstream)
+    answer = chat.ask()
+    threading.stack_size(2**46)  # more than there is: no thread can begin
+    try:
+        assert answer.rest()[-1]["event"] == "error"
+    finally:
+        threading.stack_size(0)
+    assert [end.reason for end in chat.ends] == ["failed"]
+    assert upstream.is_closed

@@ -244,6 +244,21 @@ def test_a_silent_provider_sees_the_connection_close(
         thread.join()
 
 
+@pytest.mark.parametrize("opened", LIBRARIES, ids=lambda f: f.__name__.strip("_"))
+def test_a_provider_sees_the_connection_close_though_nobody_reads(
+    opened: Callable[..., AbstractContextManager[Opened]],
+    silent_or_tls: Provider,
+    authority: trustme.CA,
+) -> None:
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    with opened(silent_or_tls.url, tls) as (response, _):
+        call = silent_or_tls.calls[0]
+        assert call.silent.wait(5)
+        assert hang_up(response) is True
+        assert call.closed.wait(5), "the provider still generates"
+
+
 @contextmanager
 def http2_server(authority: trustme.CA) -> Iterator[str]:
     """Answer each request of one HTTP/2 connection with a first byte, and no more."""

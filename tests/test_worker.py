@@ -7,108 +7,14 @@ import sys
 import textwrap
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
-from flask_chatstop import (
-    BackendError,
-    EndReason,
-    MemoryBackend,
-    Owner,
-    StopOutcome,
-    TaskRecord,
-)
+from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, new_record, wait_until
 from flask_chatstop.worker import Worker
-
-
-class FaultyBackend(MemoryBackend):
-    """A store that can be cut off, or that loses the rings of its doorbell."""
-
-    is_cut = False
-    is_deaf = False
-
-    def _call(self) -> None:
-        if self.is_cut:
-            raise BackendError("the store is cut off")
-
-    def announce(self, record: TaskRecord) -> bool:
-        self._call()
-        return super().announce(record)
-
-    def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._call()
-        super().renew(records)
-
-    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        self._call()
-        return super().stop(task_id, owner)
-
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
-        self._call()
-        super().end(record, reason)
-
-    def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        self._call()
-        return super().stops(worker_id, task_ids)
-
-    def check(self) -> None:
-        self._call()
-
-    def listen(
-        self,
-        worker_id: str,
-        running: Callable[[], Collection[str]],
-        heard: Callable[[Collection[str]], None],
-        closing: threading.Event,
-    ) -> None:
-        if self.is_deaf:
-            closing.wait()
-        else:
-            super().listen(worker_id, running, heard, closing)
-
-
-class Task:
-    """A generation, as far as the worker needs to know it."""
-
-    def __init__(self, worker: Worker, task_id: str | None = None) -> None:
-        self.record = new_record(task_id=task_id, worker_id=worker.id)
-        self.worker = worker
-        self.stopped = threading.Event()
-        self.reason: EndReason | None = None
-
-    def stop(self) -> bool:
-        self.stopped.set()
-        return self.reason is None
-
-    def end(self, reason: EndReason) -> bool:
-        self.reason = reason
-        self.worker.ended(self, reason)
-        return True
-
-
-@pytest.fixture
-def backend() -> FaultyBackend:
-    return FaultyBackend(lease=1.0)
-
-
-@pytest.fixture
-def worker(backend: FaultyBackend) -> Iterator[Worker]:
-    worker = Worker(backend, sweep_interval=0.2)
-    yield worker
-    worker.close()
-
-
-@pytest.fixture
-def elsewhere(backend: FaultyBackend) -> Worker:
-    return Worker(backend, sweep_interval=0.2)
-
-
-def begin(worker: Worker) -> Task:
-    task = Task(worker)
-    worker.start(task)
-    return task
+from tests.faulty_worker import FaultyBackend, Task, begin
 
 
 def test_a_stop_rings_the_worker_that_runs_the_task(
@@ -179,6 +85,60 @@ def test_the_end_of_a_task_is_told_when_the_outage_is_over(
     task.end(EndReason.FINISHED)
     backend.is_cut = False
     wait_until(lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.ENDED)
+
+
+def test_all_ends_of_an_outage_are_told_when_it_is_over() -> None:
+    backend = FaultyBackend()
+    worker, elsewhere = (Worker(backend, sweep_interval=60.0) for _ in range(2))
+    tasks = [begin(worker) for _ in range(5)]
+    backend.is_cut = True
+    for task in tasks:
+        task.end(EndReason.FINISHED)
+    with pytest.raises(BackendError):
+        worker.stop("unknown", ALICE)
+    backend.is_cut = False
+
+    def has_ended(task: Task) -> bool:
+        return elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.ENDED
+
+    wait_until(lambda: all(has_ended(task) for task in tasks))
+    worker.close()
+
+
+class RenewingBackend(FaultyBackend):
+    """A store in which leases are renewed at the very moment of an announcement."""
+
+    worker: Worker | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewed = threading.Event()
+
+    def announce(self, record: TaskRecord) -> bool:
+        if self.worker is not None:
+            self.renewed.clear()
+            self.worker._keeper.look_again()
+            assert self.renewed.wait(5)
+        return super().announce(record)
+
+    def renew(self, records: Sequence[TaskRecord]) -> None:
+        super().renew(records)
+        self.renewed.set()
+
+
+def test_a_task_that_begins_while_others_are_renewed_does_not_find_its_id_taken() -> (
+    None
+):
+    backend = RenewingBackend()
+    worker = Worker(backend)
+    before = begin(worker)
+    backend.worker = worker
+    task = begin(worker)
+    outcome = Worker(backend).stop(task.record.task_id, ALICE)
+    assert outcome is StopOutcome.STOPPING
+    assert task.stopped.wait(5) and not before.stopped.is_set()
+    backend.worker = None
+    worker.close()
 
 
 def test_an_outage_is_one_line_in_the_log_and_its_end_another(
@@ -329,6 +289,29 @@ def test_a_forked_child_has_a_worker_of_its_own_and_leaves_its_parents_tasks() -
     assert printed == "parent and child are right\n"
 
 
+def test_a_forked_child_that_leaves_its_parents_stream_ends_nothing() -> None:
+    printed = run(
+        """
+        import os
+        from tests.chat import Chat, Source
+
+        chat = Chat(Source("One "))
+        answer = chat.ask()
+        answer.next()
+        child = os.fork()
+        if child == 0:
+            answer.leave()
+            assert not chat.tasks[0].end("finished")
+            os._exit(chat.ends != [])
+        assert os.waitpid(child, 0)[1] == 0
+        assert chat.stop(answer.task_id).headers["Chatstop-Outcome"] == "stopping"
+        assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        print("the parent goes on")
+        """
+    )
+    assert printed == "the parent goes on\n"
+
+
 def test_under_gevent_a_silent_source_blocks_nobody() -> None:
     printed = run(
         """
@@ -348,3 +331,38 @@ def test_under_gevent_a_silent_source_blocks_nobody() -> None:
         """
     )
     assert printed.splitlines() == ["One ", "stopping", "stopped"]
+
+
+def test_a_collection_that_ends_a_task_may_come_at_any_moment() -> None:
+    printed = run(
+        """
+        import gc, threading
+        from flask_chatstop import EndReason, MemoryBackend
+        from flask_chatstop.worker import Worker
+        from tests.faulty_worker import Task, begin
+
+        class Collecting(str):
+            def __hash__(self):
+                gc.collect()
+                return super().__hash__()
+
+        def generation(task):
+            try:
+                yield
+            finally:
+                task.end(EndReason.FAILED)
+
+        worker = Worker(MemoryBackend())
+        garbage = [generation(begin(worker))]
+        next(garbage[0])
+        garbage.append(garbage)
+        del garbage
+        starting = threading.Thread(
+            target=worker.start, args=(Task(worker, Collecting("id")),), daemon=True
+        )
+        starting.start()
+        starting.join(20)
+        assert not starting.is_alive()
+        """
+    )
+    assert printed == ""

@@ -1,18 +1,15 @@
 """Stops across real gunicorn workers: every shared backend, every kind of worker."""
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 
 from flask_chatstop.testing import wait_until
-from tests.gunicorn_server import AUTH, Reader, Server, gunicorn
+from tests.gunicorn_server import Reader, Server, gunicorn
 from tests.provider import TOKENS, Provider
 
 BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
@@ -46,23 +43,9 @@ def four_workers(
         yield server
 
 
-def stop_elsewhere(server: Server, task_id: str, pid: str) -> httpx.Response:
-    """Stop a task through a worker that does not run it."""
-    url = f"{server.url}/v1/chat-messages/{task_id}/stop"
-    headers = {**AUTH, "Not-By": pid}
-    while True:
-        response = httpx.post(url, json={"user": "alice"}, headers=headers, timeout=10)
-        if response.status_code != 421:
-            return response
-
-
 def is_told_stopped(server: Server, task_id: str, pid: str) -> bool:
-    headers = stop_elsewhere(server, task_id, pid).headers
+    headers = server.stop_elsewhere(task_id, pid).headers
     return headers["Chatstop-Outcome"] == "stopped"
-
-
-def is_forgotten(server: Server, task_id: str) -> bool:
-    return server.stop(task_id).status_code == 404
 
 
 @pytest.mark.parametrize("worker", WORKERS)
@@ -76,7 +59,7 @@ def test_a_stop_reaches_the_worker_that_streams(
             call = silent.calls[number]
             assert call.silent.wait(5)
             begun = time.monotonic()
-            response = stop_elsewhere(server, task_id, reader.pid)
+            response = server.stop_elsewhere(task_id, reader.pid)
             assert reader.over.wait(5)
             assert call.closed.wait(5)
             took = time.monotonic() - begun
@@ -90,26 +73,3 @@ def test_a_stop_reaches_the_worker_that_streams(
     log = server.log.read_text()
     assert "Traceback" not in log and "Lost" not in log
     assert log.count(f"stopped: {''.join(TOKENS)}") == 3
-
-
-def test_a_killed_worker_leaves_the_others_tasks_alone(
-    backend_url: str, silent: Provider, tmp_path: Path
-) -> None:
-    with four_workers(
-        backend_url, silent, tmp_path, "-k", "gthread", "--threads", "8"
-    ) as server:
-        readers = [Reader(server) for _ in range(8)]
-        ids = [reader.until(TOKENS[-1]) for reader in readers]
-        victim = readers[0].pid
-        killed = [reader.pid == victim for reader in readers]
-        assert not all(killed)
-        os.kill(int(victim), signal.SIGKILL)
-        for reader, task_id, is_killed in zip(readers, ids, killed, strict=True):
-            response = stop_elsewhere(server, task_id, reader.pid)
-            if is_killed:
-                assert response.status_code in (200, 404)
-                wait_until(partial(is_forgotten, server, task_id))
-            else:
-                assert response.headers["Chatstop-Outcome"] == "stopping"
-                [end] = reader.rest()
-                assert end["metadata"] == {"end_reason": "stopped"}

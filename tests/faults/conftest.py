@@ -1,0 +1,56 @@
+"""Stores of the tests' own, and the app as eight workers on a shared one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flask_chatstop.backends.database import DatabaseBackend
+from tests.faults.site import Site, site
+from tests.faults.stores import PostgreSQLStore, RedisStore, Store
+from tests.postgresql_server import PostgreSQLServer
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    server = PostgreSQLServer()
+    server.start()
+    backend = DatabaseBackend(server.url)
+    backend.create_table()
+    backend.close()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def redis_store(server: RedisServer) -> RedisStore:
+    return RedisStore(server)
+
+
+@pytest.fixture
+def postgresql_store(postgresql_server: PostgreSQLServer) -> Iterator[PostgreSQLStore]:
+    store = PostgreSQLStore(postgresql_server)
+    yield store
+    store.thaw()
+    store.empty()
+
+
+@pytest.fixture(params=["redis_store", "postgresql_store"])
+def store(request: pytest.FixtureRequest) -> Store:
+    store: Store = request.getfixturevalue(request.param)
+    return store
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgresql", "redis"])
+def eight_workers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Run the app as eight workers, which is what eight pods of one are."""
+    directory: Path = tmp_path_factory.mktemp("site")
+    if request.param == "sqlite":
+        url = f"sqlite:///{directory}/chatstop.db"
+    else:
+        url = request.getfixturevalue(f"{request.param}_url")
+    with site(directory, url, "--workers", "8", HEARTBEAT="0.5") as chat:
+        yield chat

@@ -1,0 +1,96 @@
+"""Stores of the tests' own, to be frozen and emptied, and whose rings are counted."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from tests.postgresql_server import PostgreSQLServer
+from tests.redis_server import RedisServer
+
+#: Gives how often somebody was rung until now.
+Rings = Callable[[], int]
+
+
+class Store(Protocol):
+    """A server that serves one test at a time."""
+
+    port: int
+    url: str
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
+    def restart_empty(self) -> None: ...
+
+    def rings(self, task_id: str) -> contextlib.AbstractContextManager[Rings]:
+        """Count the rings for a task from now on."""
+        ...
+
+
+class RedisStore:
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.port = server.port
+        self.url = server.url
+        self.freeze = server.freeze
+        self.thaw = server.thaw
+        self.ask = server.ask
+
+    def restart_empty(self) -> None:
+        self._server.kill()
+        self._server.start()
+
+    @contextmanager
+    def rings(self, task_id: str) -> Iterator[Rings]:
+        with self._server.client() as client, client.pubsub() as pubsub:
+            pubsub.psubscribe("*worker:*")
+            assert pubsub.get_message(timeout=5)["type"] == "psubscribe"
+            heard: list[str] = []
+
+            def count() -> int:
+                while (message := pubsub.get_message(timeout=0.3)) is not None:
+                    heard.append(message["data"])
+                return heard.count(task_id)
+
+            yield count
+
+
+class PostgreSQLStore:
+    def __init__(self, server: PostgreSQLServer) -> None:
+        self._server = server
+        self.port = server.port
+        self.url = server.url
+        self.freeze = server.hang
+        self.thaw = server.go_on
+
+    def restart_empty(self) -> None:
+        self._server.stop()
+        self._server.start()
+        self.empty()
+
+    def empty(self) -> None:
+        with self._connect() as connection:
+            connection.execute("TRUNCATE chatstop_task")
+
+    @contextmanager
+    def rings(self, task_id: str) -> Iterator[Rings]:
+        with self._connect() as connection:
+            query = "SELECT worker_id FROM chatstop_task WHERE task_id = %s"
+            [worker_id] = connection.execute(query, [task_id]).fetchone() or [""]
+            channel = Identifier(f"chatstop_{worker_id}")
+            connection.execute(SQL("LISTEN {}").format(channel))
+            heard: list[str] = []
+
+            def count() -> int:
+                heard.extend(x.payload for x in connection.notifies(timeout=0.3))
+                return heard.count(task_id)
+
+            yield count
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(self.url, autocommit=True)

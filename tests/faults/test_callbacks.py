@@ -1,0 +1,36 @@
+"""Callbacks of an app's that never return, and whom they delay: nobody."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.site import Site, site
+
+
+@pytest.fixture(scope="module", params=["postgresql_url", "redis_url"])
+def chat_site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    url = request.getfixturevalue(request.param)
+    options = ("--threads", "40")
+    with site(tmp_path_factory.mktemp("site"), url, *options) as chat_site:
+        yield chat_site
+
+
+@pytest.mark.parametrize("blocks", ["on_stop", "on_end"])
+@pytest.mark.parametrize("here", [True, False])
+def test_never_does_a_slow_callback_of_one_task_delay_the_stop_of_another(
+    chat_site: Site, blocks: str, here: bool
+) -> None:
+    """A slow callback of one task delays the stop of another."""
+    slow = [chat_site.ask(blocks=blocks)]
+    slow += [chat_site.ask(by=slow[0].pid, blocks=blocks) for _ in range(3)]
+    other = chat_site.ask("talk", by=slow[0].pid)
+    for chat in slow:
+        response = chat.stop_here() if here else chat.stop_elsewhere()
+        assert response.status_code == 200
+        assert chat.call.closed.wait(10)
+    response = other.stop_here() if here else other.stop_elsewhere()
+    assert response.headers["Chatstop-Outcome"] == "stopping"
+    assert other.is_stopped()
+    assert [chat.ends()[0][0] for chat in slow] == ["stopped"] * 4
