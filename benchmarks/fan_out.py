@@ -1,28 +1,32 @@
-"""Count the messages that stops cost with a thousand workers listening.
+"""How many messages a stop costs, as the workers that listen grow in number."""
 
-Each simulated worker is a connection that has subscribed to a channel of its own, as
-``RedisBackend.listen`` does. Beside it, the same number on one channel for all, which
-is how it is commonly done: a sample of the stops is published there, since each of
-them costs a message to every worker.
-
-    python benchmarks/fan_out.py redis://127.0.0.1:6379/0
-"""
-
-import argparse
 import selectors
-import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import redis
 
+from benchmarks.report import Figure, Row, at_most
 from flask_chatstop import Owner, StopOutcome, TaskRecord
 from flask_chatstop.backends.redis import RedisBackend
+from tests.redis_server import RedisServer
 
+HOW = """
+Each simulated worker is a connection to Redis that has subscribed to a channel of its
+own, as `RedisBackend.listen` does; 1,000 stops go through the backend. Beside it, the
+same number of connections on one channel for all, as it is commonly done: 100 stops are
+published there, each of which is a message to every worker. Counted is what arrives.
+"""
+WORKERS = (1, 10, 100, 1_000)
+STOPS = 1_000
+#: Stops that are published to every worker.
+SAMPLE = 100
 OWNER = Owner("app", "service-api", "alice")
 #: Seconds that everything may take before it is given up.
 LIMIT = 120.0
@@ -35,8 +39,11 @@ class Result:
     stops: int
     delivered: int
     misdelivered: int
-    seconds: float
-    server_seconds: float
+
+    @property
+    def messages(self) -> float:
+        """Messages a stop."""
+        return self.delivered / self.stops
 
 
 class Crowd:
@@ -66,7 +73,7 @@ class Crowd:
         deadline = time.monotonic() + LIMIT
         while self.heard.total() < messages:
             if time.monotonic() > deadline:
-                sys.exit(f"Only {self.heard.total()} of {messages} messages came.")
+                raise TimeoutError(f"{self.heard.total()} of {messages} messages came.")
             time.sleep(0.01)
         time.sleep(0.5)
 
@@ -87,7 +94,7 @@ class Crowd:
 def own_channels(url: str, workers: int, stops: int) -> Result:
     """Stop tasks of many workers through the backend."""
     prefix = f"fan-out-{uuid.uuid4().hex}:"
-    backend = RedisBackend(url, prefix=prefix, lease=LIMIT, retention=1.0)
+    backend = RedisBackend(url, prefix=prefix, lease=LIMIT)
     names = [f"worker-{number}" for number in range(workers)]
     records = [
         TaskRecord(f"task-{number}", OWNER, names[number % workers])
@@ -96,86 +103,70 @@ def own_channels(url: str, workers: int, stops: int) -> Result:
     for name in names:
         backend.renew([record for record in records if record.worker_id == name])
     crowd = Crowd(url, [f"{prefix}worker:{name}" for name in names])
-
-    def stop_all() -> None:
-        for record in records:
-            outcome = backend.stop(record.task_id, OWNER)
-            assert outcome is StopOutcome.STOPPING
-        crowd.wait_for(stops)
-
-    seconds, server_seconds = timed(url, stop_all)
+    for record in records:
+        assert backend.stop(record.task_id, OWNER) is StopOutcome.STOPPING
+    crowd.wait_for(stops)
     right = {(f"{prefix}worker:{r.worker_id}", r.task_id) for r in records}
     wrong = sum(count for key, count in crowd.heard.items() if key not in right)
     repeated = sum(count - 1 for count in crowd.heard.values())
     crowd.close()
-    with redis.Redis.from_url(url) as client:
-        for record in records:
-            client.delete(prefix + record.task_id)
     backend.close()
-    return Result(stops, crowd.heard.total(), wrong + repeated, seconds, server_seconds)
+    return Result(stops, crowd.heard.total(), wrong + repeated)
 
 
 def one_channel(url: str, workers: int, stops: int) -> Result:
     """Publish stops to a channel that every worker hears."""
     channel = f"fan-out-{uuid.uuid4().hex}"
     crowd = Crowd(url, [channel] * workers)
-
-    def publish_all() -> None:
-        with redis.Redis.from_url(url) as client:
-            for number in range(stops):
-                client.publish(channel, f"task-{number}")
-        crowd.wait_for(workers * stops)
-
-    seconds, server_seconds = timed(url, publish_all)
+    with redis.Redis.from_url(url) as client:
+        for number in range(stops):
+            client.publish(channel, f"task-{number}")
+    crowd.wait_for(workers * stops)
     crowd.close()
     total = crowd.heard.total()
-    return Result(stops, total, total - stops, seconds, server_seconds)
+    return Result(stops, total, total - stops)
 
 
-def timed(url: str, act: Callable[[], None]) -> tuple[float, float]:
-    """Give the seconds that it took, and those of the server's processor."""
-
-    def server_seconds() -> float:
-        with redis.Redis.from_url(url) as client:
-            cpu = client.info("cpu")
-        return float(cpu["used_cpu_sys"] + cpu["used_cpu_user"])
-
-    began, server_began = time.monotonic(), server_seconds()
-    act()
-    # Without the moment that is waited for messages too many.
-    return time.monotonic() - began - 0.5, server_seconds() - server_began
+def compare(url: str, workers: int, stops: int) -> tuple[Result, Result]:
+    """Measure with so many workers, on channels of their own and on one for all."""
+    return own_channels(url, workers, stops), one_channel(url, workers, SAMPLE)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("url", nargs="?", default="redis://127.0.0.1:6379/0")
-    parser.add_argument("--workers", type=int, default=1_000)
-    parser.add_argument("--stops", type=int, default=10_000)
-    parser.add_argument("--sample", type=int, default=100)
-    options = parser.parse_args()
-    own = own_channels(options.url, options.workers, options.stops)
-    shared = one_channel(options.url, options.workers, options.sample)
-    print(f"{options.workers} workers, {options.stops} stops")
-    print(
-        f"{'':26}{'stops':>9}{'messages':>12}{'to others':>12}{'s':>9}{'server s':>10}"
+def figure(workers: int, own: Result, shared: Result) -> Figure:
+    """Put the two beside each other."""
+    return Figure(
+        what=f"{workers:,} workers: messages a stop",
+        ours=f"{own.messages:g} ({own.misdelivered} to others)",
+        beside=f"one channel for all {shared.messages:,g}",
+        ratio=own.messages / shared.messages,
+        **at_most(own.messages + own.misdelivered, 1),
     )
-    for name, result in (
-        ("a channel a worker", own),
-        ("one for all, a sample", shared),
-    ):
-        print(
-            f"{name:26}{result.stops:9}{result.delivered:12}{result.misdelivered:12}"
-            f"{result.seconds:9.2f}{result.server_seconds:10.2f}"
-        )
-    scale = options.stops / options.sample
-    print(
-        f"{'one for all, computed':26}{options.stops:9}"
-        f"{round(shared.delivered * scale):12}{round(shared.misdelivered * scale):12}"
-        f"{shared.seconds * scale:9.2f}{shared.server_seconds * scale:10.2f}"
+
+
+def measure(quick: bool = False) -> Row:
+    """Measure with more and more workers, on a Redis of its own."""
+    sizes = WORKERS[:3] if quick else WORKERS
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder))
+        try:
+            results = [compare(server.url, size, STOPS) for size in sizes]
+        finally:
+            server.kill()
+
+    def draw(axes: Any) -> None:
+        for side, label in enumerate(("a channel a worker", "one channel for all")):
+            axes.plot(
+                sizes, [pair[side].messages for pair in results], "o-", label=label
+            )
+        axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="messages a stop")
+        axes.legend()
+
+    return Row(
+        name="fan_out",
+        title="Messages that a stop costs",
+        how=HOW,
+        figures=[
+            figure(size, *pair) for size, pair in zip(sizes, results, strict=True)
+        ],
+        draw=draw,
     )
-    if own.delivered != options.stops or own.misdelivered:
-        sys.exit("A stop did not wake its worker and no other.")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,17 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
+from benchmarks.stops import wait_at_random
+
+_CHANNEL = "chatstop_hop"
 #: A hop is measured by the monotonic clock, which all processes of a host share.
 Listener = Callable[[str, Connection], None]
+#: Takes the longest of random pauses before it, and gives the seconds of one.
+Hop = Callable[[float], float]
 
 
 def notify_listener(url: str, pipe: Connection) -> None:
@@ -14,7 +20,7 @@ def notify_listener(url: str, pipe: Connection) -> None:
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("LISTEN chatstop_hop")
+        connection.execute(f"LISTEN {_CHANNEL}")
         pipe.send(0.0)
         for _ in connection.notifies():
             pipe.send(time.monotonic())
@@ -25,43 +31,55 @@ def redis_listener(url: str, pipe: Connection) -> None:
     import redis
 
     with redis.Redis.from_url(url).pubsub() as pubsub:  # type: ignore[no-untyped-call]
-        pubsub.subscribe("chatstop:hop")
+        pubsub.subscribe(_CHANNEL)
         for message in pubsub.listen():
             pipe.send(0.0 if message["type"] == "subscribe" else time.monotonic())
 
 
-def raw_hops(url: str, rounds: int) -> list[float]:
-    """Measure the seconds from the sending of a message to its arrival elsewhere."""
-    ring: Callable[[], object]
-    listener: Listener
+@contextmanager
+def bus(url: str) -> Iterator[Hop]:
+    """Give a function that measures the seconds of one hop; none without a bus."""
     if url.startswith("redis"):
         import redis
 
-        client = redis.Redis.from_url(url)
-        listener, ring = redis_listener, lambda: client.publish("chatstop:hop", "x")
+        with (
+            redis.Redis.from_url(url) as client,
+            _hops(url, redis_listener, lambda: client.publish(_CHANNEL, "x")) as hop,
+        ):
+            yield hop
     elif url.startswith("postgresql"):
         import psycopg
 
         url = url.replace("+psycopg", "")
-        connection = psycopg.connect(url, autocommit=True)
-        listener, ring = (
-            notify_listener,
-            lambda: connection.execute("NOTIFY chatstop_hop"),
-        )
+        with (
+            psycopg.connect(url, autocommit=True) as connection,
+            _hops(
+                url, notify_listener, lambda: connection.execute(f"NOTIFY {_CHANNEL}")
+            ) as hop,
+        ):
+            yield hop
     else:
-        return [0.0] * rounds
+        yield lambda _: 0.0
+
+
+@contextmanager
+def _hops(url: str, listener: Listener, ring: Callable[[], object]) -> Iterator[Hop]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=listener, args=(url, theirs), daemon=True
     )
     process.start()
     ours.recv()
-    hops = []
-    for _ in range(rounds):
+
+    def hop(spread: float) -> float:
+        wait_at_random(spread)
         sent = time.monotonic()
         ring()
-        hops.append(ours.recv() - sent)
-        time.sleep(0.002)
-    process.terminate()
-    process.join()
-    return hops
+        arrived: float = ours.recv()
+        return arrived - sent
+
+    try:
+        yield hop
+    finally:
+        process.kill()
+        process.join()

@@ -1,31 +1,40 @@
-"""Requests per second of the stop route, beside a bare route with the same key check.
-
-Both are called as a WSGI server calls them, in one process and one thread, in turns.
-The bare route checks the bearer key with flask-httpauth, reads a JSON body and
-answers JSON. Run it with ``python -m benchmarks.route``.
-"""
+"""Requests a second of the stop route, beside a bare route with the same keys."""
 
 import io
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 from flask import Flask, request
 from flask_httpauth import HTTPTokenAuth
 
-from flask_chatstop import ChatStop
+from benchmarks.report import Figure, Row
+from benchmarks.stores import STORES, store
+from flask_chatstop import ChatStop, GenerationTask
 
+HOW = """
+Both routes are called as a WSGI server calls them, in one process and one thread, in
+turns. The bare route checks the bearer key with flask-httpauth, reads a JSON body and
+answers JSON. The task runs in the same process, so that its stop is repeated: each
+request asks the store all the same. With the memory backend the route is compared with
+the bare one; the other lines show what a round trip to each store leaves of it.
+"""
+#: Of the bare route's rate, what the stop route with the memory backend has to reach.
+GOAL = 0.85
 ROUNDS = 31
 REQUESTS = 400
 BODY = json.dumps({"user": "alice"}).encode()
 
 
-def make_app() -> tuple[Flask, ChatStop]:
+def make_app(backend: str = "memory://") -> tuple[Flask, ChatStop]:
+    """Make an app with the stop route and a bare one."""
     app = Flask("benchmark")
     app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
+    app.config["CHATSTOP_BACKEND"] = backend
     chatstop = ChatStop()
     auth = HTTPTokenAuth("Bearer")
 
@@ -41,6 +50,13 @@ def make_app() -> tuple[Flask, ChatStop]:
 
     app.register_blueprint(chatstop, url_prefix="/v1")
     return app, chatstop
+
+
+def start(app: Flask, chatstop: ChatStop) -> GenerationTask:
+    """Begin a task as a view does."""
+    with app.test_request_context(headers={"Authorization": "Bearer demo-key"}):
+        task: GenerationTask = chatstop.login_required(chatstop.start)(user="alice")
+        return task
 
 
 def caller(app: Flask, path: str) -> Callable[[], None]:
@@ -64,30 +80,54 @@ def caller(app: Flask, path: str) -> Callable[[], None]:
     return call
 
 
-def rate(call: Callable[[], None]) -> float:
+@contextmanager
+def sides(url: str) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Give a caller of the bare route and one of the stop route of a running task."""
+    app, chatstop = make_app(url)
+    task = start(app, chatstop)
+    yield (
+        caller(app, "/bare/some-id"),
+        caller(app, f"/v1/chat-messages/{task.id}/stop"),
+    )
+    task.end("finished")
+    app.extensions["chatstop"].worker.close()
+
+
+def rate(call: Callable[[], None], requests: int) -> float:
     """Measure requests per second."""
     begun = time.perf_counter()
-    for _ in range(REQUESTS):
+    for _ in range(requests):
         call()
-    return REQUESTS / (time.perf_counter() - begun)
+    return requests / (time.perf_counter() - begun)
 
 
-def main() -> None:
-    """Measure, and print one line."""
-    app, chatstop = make_app()
-    headers = {"Authorization": "Bearer demo-key"}
-    with app.test_request_context(headers=headers):
-        task = chatstop.login_required(lambda: chatstop.start(user="alice"))()
-    bare = caller(app, "/bare/some-id")
-    stop = caller(app, f"/v1/chat-messages/{task.id}/stop")
-    rates = [(rate(bare), rate(stop)) for _ in range(ROUNDS)]
+def compare(name: str, url: str, rounds: int, requests: int) -> Figure:
+    """Measure the two routes in turns, with one store."""
+    with sides(url) as (bare, stop):
+        rates = [(rate(bare, requests), rate(stop, requests)) for _ in range(rounds)]
     ratio = statistics.median(stop / bare for bare, stop in rates)
-    print(
-        f"stop route {statistics.median(r for _, r in rates):,.0f}/s,"
-        f" bare route {statistics.median(r for r, _ in rates):,.0f}/s,"
-        f" ratio {ratio:.2f}"
+    goal: dict[str, Any] = {}
+    if name == "memory":
+        goal = {"goal": f"≥ {GOAL}", "is_met": ratio >= GOAL}
+    return Figure(
+        what=f"{name}: requests a second",
+        ours=f"{statistics.median(stop for _, stop in rates):,.0f}",
+        beside=f"bare route {statistics.median(bare for bare, _ in rates):,.0f}",
+        ratio=ratio,
+        **goal,
     )
 
 
-if __name__ == "__main__":
-    main()
+def measure(quick: bool = False) -> Row:
+    """Measure the route with every store."""
+    figures = []
+    extent = (3, 20) if quick else (ROUNDS, REQUESTS)
+    for name in ("memory", *STORES):
+        with store(name) as url:
+            figures.append(compare(name, url, *extent))
+    return Row(
+        name="route",
+        title="Requests a second of the stop route",
+        how=HOW,
+        figures=figures,
+    )

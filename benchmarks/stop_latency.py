@@ -1,181 +1,201 @@
-"""From the stop request to the stream's last byte, through another worker.
+"""From a stop request to what it does, with each store, and as others do it.
 
-Two gunicorn servers share a backend: one streams from a model that has gone silent, the
-other is sent the stops. The floor, measured in the same run and in turns: the answer of
-a bare Flask route of the second server, plus one raw hop of the backend's own bus. Run
-it with ``python -m benchmarks.stop_latency [URL ...] [--others 200]``.
+For a store of your own: ``python -m benchmarks.stop_latency URL [--others 200]``.
 """
 
 import argparse
-import multiprocessing
-import selectors
-import socket
-import statistics
+import math
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-from benchmarks.hops import raw_hops
-from tests.gunicorn_server import AUTH, Server, gunicorn
+from benchmarks.other_stops import ROUNDS as ROUNDS_OF_RQ
+from benchmarks.other_stops import SLOW_ROUNDS, Theirs, other_stops
+from benchmarks.our_stops import Ours, our_stops
+from benchmarks.provider import MODELS, PACE, Provider, run_provider
+from benchmarks.report import Figure, Row, at_most
+from benchmarks.stop_latency_picture import draw
+from benchmarks.stops import LIMIT, Stops, describe, median, p99, times, times_longer
+from benchmarks.stores import STORES, store
+from tests.redis_server import HAS_SERVER, RedisServer
 
-ROUNDS = 200
-BODY = b'{"user": "alice"}'
+HOW = f"""
+Two gunicorn servers share a store. One passes on, over httpx, the answer of a model
+provider on loopback: a process of its own that says a piece every {1000 * PACE:g} ms or
+is silent after the first, and that notes when it sees its connection closed. The other
+is sent the stop, at a random moment. Measured from the sending of the stop request: the
+last byte of the stream at the client, and the close at the provider. The floor, in the
+same rounds and after random pauses too: the answer of a bare Flask route of the second
+server, plus one raw hop of the store's bus between two bare processes. SQLite and
+MariaDB have no bus, and their goals stand beside the bare answer alone. The other
+streams make 20 pieces a second each, inside of the two servers.
 
+Beside ours, on the same Redis:
 
-class Connection:
-    """A kept connection, that knows no more of HTTP than it has to."""
+- **polled flag**: an app that stops as Dify is described to, under the same gunicorn
+  settings; written for this benchmark, and not Dify's code. {SLOW_ROUNDS} rounds, at
+  once.
+- **dramatiq-abort**: `abort()` of an actor that reads the answer with httpx, more than
+  a second after it has begun, since the watcher may not know it before. A job has no
+  client: in place of the last byte stands the moment it leaves its loop, and no request
+  precedes the call. {SLOW_ROUNDS} rounds, at once where the model is silent.
+- **RQ**: `send_stop_job_command()` for a job that reads the answer with httpx; no
+  request precedes it either. It kills the job's process, whose `finally` would save the
+  text so far. In place of the last byte stands the `on_stopped` callback, in the
+  worker. {ROUNDS_OF_RQ} rounds; what was left of the jobs, over all rounds: %(left)s.
 
-    def __init__(self, url: str) -> None:
-        address = urlsplit(url)
-        self._host = address.netloc
-        self.socket = socket.create_connection((address.hostname, address.port), 30)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._received = b""
-
-    def send(self, path: str, body: bytes = BODY) -> None:
-        """Send a request."""
-        self.socket.sendall(
-            (
-                f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n"
-                f"Authorization: {AUTH['Authorization']}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            ).encode()
-            + body
-        )
-
-    def until(self, end: bytes) -> bytes:
-        """Receive up to some bytes, and give what came."""
-        while (found := self._received.find(end)) < 0:
-            data = self.socket.recv(65536)
-            assert data, "the server closed the connection"
-            self._received += data
-        found += len(end)
-        received, self._received = self._received[:found], self._received[found:]
-        return received
-
-
-class Client:
-    """Measures one stop, or one bare answer, at a time."""
-
-    def __init__(self, streaming: Server, stopping: Server) -> None:
-        self._streams = Connection(streaming.url)
-        self._stops = Connection(stopping.url)
-
-    def stop(self) -> float:
-        """Give the seconds from the stop request to the stream's last byte."""
-        self._streams.send("/v1/chat-messages")
-        begun = self._streams.until(b'"answer":"piece"}\n\n\r\n')
-        task_id = begun.partition(b'"task_id":"')[2].partition(b'"')[0].decode()
-        sent = time.perf_counter()
-        self._stops.send(f"/v1/chat-messages/{task_id}/stop")
-        rest = self._streams.until(b"\r\n0\r\n\r\n")
-        took = time.perf_counter() - sent
-        assert b'"end_reason":"stopped"' in rest, rest
-        assert b"Chatstop-Outcome: stop" in self._stops.until(b'"success"}')
-        return took
-
-    def round(self) -> tuple[float, float]:
-        """Measure both, one after the other."""
-        return self.stop(), self.bare()
-
-    def bare(self) -> float:
-        """Give the seconds that a bare route takes to answer."""
-        sent = time.perf_counter()
-        self._stops.send("/bare")
-        self._stops.until(b'"success"}\n')
-        return time.perf_counter() - sent
+What has not come {LIMIT:g} s after the stop counts as never, and the provider hangs up.
+"""
+ROUNDS = {"SQLite": 150, "PostgreSQL": 200, "MariaDB": 80, "Redis": 200}
+OTHERS = 200
+#: Seconds between two looks at a store that has no doorbell.
+LOOKS = {"SQLite": 0.01, "MariaDB": 0.1}
+#: Of the floor, what a stop may take with a doorbell.
+GOAL = 1.5
+#: Of the median, what the 99th percentile may be beside other streams.
+GOAL_OF_P99 = 4.0
+EFFECTS = {"last_byte": "stop to last byte", "closed": "stop to provider's close"}
 
 
-def read_others(url: str, number: int) -> None:
-    """Read so many other streams, at 20 chunks a second each, until we are killed."""
-    selector = selectors.DefaultSelector()
-    for _ in range(number):
-        connection = Connection(url)
-        connection.send("/v1/chat-messages", b'{"user": "other", "pause": 0.05}')
-        selector.register(connection.socket, selectors.EVENT_READ)
-    while True:
-        for key, _ in selector.select():
-            key.fileobj.recv(65536)  # type: ignore[union-attr]
+def figures_of_ours(name: str, ours: Ours) -> Iterator[Figure]:
+    """Give a line for each of the models and effects."""
+    for model in MODELS:
+        for effect, words in EFFECTS.items():
+            took = times(ours.stops[model], effect)
+            ratio = median(took) / ours.floor
+            goal: dict[str, Any] = {}
+            if (model, effect) == ("silent", "last_byte"):
+                goal = goal_of(name, median(took) - ours.bare, ratio)
+            yield Figure(
+                what=f"{name}, {model} model: {words}",
+                ours=describe(took),
+                beside=ours.floor_text(),
+                ratio=ratio if ratio < math.inf else None,
+                **goal,
+            )
+
+
+def goal_of(name: str, above_bare: float, ratio: float) -> dict[str, Any]:
+    """Give the goal of a store, by its doorbell or by its looks."""
+    if name in LOOKS:
+        limit = 1000 * LOOKS[name]
+        return at_most(above_bare, limit, " ms above the bare answer")
+    return at_most(ratio, GOAL)
+
+
+def figure_of_p99(name: str, ours: Ours) -> Figure:
+    """Give the line of the goal for the slowest stops."""
+    took = times(ours.stops["silent"], "last_byte")
+    ratio = p99(took) / median(took)
+    return Figure(
+        what=f"{name}, silent model: p99 of the last byte",
+        ours=f"{p99(took):.2f} ms",
+        beside=f"its median {median(took):.2f} ms",
+        ratio=ratio,
+        **at_most(ratio, GOAL_OF_P99),
+    )
+
+
+def figures_beside(ours: Stops, name: str, theirs: Stops) -> Iterator[Figure]:
+    """Give a line for each of the models and effects, beside our Redis."""
+    for model in MODELS:
+        for effect, words in EFFECTS.items():
+            our, their = times(ours[model], effect), times(theirs[model], effect)
+            yield Figure(
+                what=f"{model} model: {words}, beside {name}",
+                ours=describe(our),
+                beside=f"{describe(their)}{times_longer(their, our)}",
+            )
 
 
 @contextmanager
-def others(server: Server, number: int) -> Iterator[None]:
-    """Keep other streams busy, read by a process of their own."""
-    process = multiprocessing.get_context("spawn").Process(
-        target=read_others, args=(server.url, number), daemon=True
-    )
-    process.start()
-    yield
-    process.kill()
-    process.join()
+def one_redis() -> Iterator[str]:
+    """Give the URL of a Redis of the benchmark's own where one can be started."""
+    if not HAS_SERVER:
+        with store("Redis") as url:
+            yield url
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder))
+        try:
+            yield server.url
+        finally:
+            server.kill()
 
 
-def measure(url: str, number_of_others: int) -> None:
-    """Measure one backend, and print a line."""
-    options = ["-k", "gthread", "--threads", str(16 + number_of_others)]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = url.replace("FOLDER", str(folder))
-        servers = []
-        for name in ("streaming", "stopping"):
-            (folder / name).mkdir()
-            running = gunicorn(
-                "benchmarks.latency_app:create_app()",
-                folder / name,
-                *options,
-                FLASK_CHATSTOP_BACKEND=url,
-            )
-            servers.append(stack.enter_context(running))
-        for server in servers:
-            stack.enter_context(others(server, number_of_others // 2))
-        client = Client(*servers)
-        for _ in range(20):
-            client.stop(), client.bare()
-        stops, bares = zip(*(client.round() for _ in range(ROUNDS)), strict=True)
-        hops = raw_hops(url, ROUNDS)
-    report(url.partition(":")[0], number_of_others, stops, bares, hops)
+@dataclass(slots=True, kw_only=True)
+class Measured:
+    """All that the row is made of."""
+
+    ours: dict[str, Ours]
+    others: int
+    beside_others: Ours
+    theirs: dict[str, Theirs]
+
+    def figures(self) -> Iterator[Figure]:
+        """Give every line."""
+        for name, ours in self.ours.items():
+            yield from figures_of_ours(name, ours)
+        name = f"Redis, {self.others} other streams"
+        yield from figures_of_ours(name, self.beside_others)
+        yield figure_of_p99(name, self.beside_others)
+        for name, theirs in self.theirs.items():
+            yield from figures_beside(self.ours["Redis"].stops, name, theirs.stops)
 
 
-def report(
-    name: str,
-    number_of_others: int,
-    stops: tuple[float, ...],
-    bares: tuple[float, ...],
-    hops: list[float],
-) -> None:
-    """Print what was measured, in milliseconds and as ratios."""
-    stop, bare, hop = (
-        1000 * statistics.median(times) for times in (stops, bares, hops)
-    )
-    p99 = 1000 * sorted(stops)[int(0.99 * len(stops))]
-    print(
-        f"{name}, {number_of_others} other streams: stop to last byte {stop:.2f} ms"
-        f" (p99 {p99:.2f} ms); bare answer {bare:.2f} ms + hop {hop:.2f} ms;"
-        f" ratio {stop / (bare + hop):.2f}, above the bare answer {stop - bare:.2f} ms",
-        flush=True,
+def measure_all(provider: Provider, redis_url: str, is_quick: bool) -> Measured:
+    """Measure every store, and beside Redis what others do with it."""
+
+    def measure_ours(name: str, url: str, others: int = 0) -> Ours:
+        rounds = 3 if is_quick else ROUNDS[name]
+        return our_stops(url, provider, rounds, look=LOOKS.get(name), others=others)
+
+    ours, others = {}, 20 if is_quick else OTHERS
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(other_stops, redis_url, provider, is_quick)
+        if not is_quick:
+            theirs.result()  # nothing else goes on meanwhile
+        for name in STORES:
+            with nullcontext(redis_url) if name == "Redis" else store(name) as url:
+                ours[name] = measure_ours(name, url)
+        return Measured(
+            ours=ours,
+            others=others,
+            beside_others=measure_ours("Redis", redis_url, others),
+            theirs=theirs.result(),
+        )
+
+
+def measure(quick: bool = False) -> Row:
+    """Measure all of it."""
+    with run_provider() as provider, one_redis() as redis_url:
+        measured = measure_all(provider, redis_url, quick)
+    return Row(
+        name="stop_latency",
+        title="From a stop to the last byte, and to the provider's close",
+        how=HOW % {"left": measured.theirs["RQ"].left},
+        figures=list(measured.figures()),
+        draw=partial(draw, measured.ours, measured.theirs),
     )
 
 
 def main() -> None:
-    """Measure every backend that is named."""
+    """Measure a store that is named, and print its lines."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "urls",
-        nargs="*",
-        default=[
-            "sqlite:///FOLDER/chatstop.db",
-            "postgresql+psycopg://postgres@127.0.0.1/test",
-            "mysql+pymysql://root@127.0.0.1/test",
-            "redis://127.0.0.1:6379/0",
-        ],
-    )
+    parser.add_argument("url")
     parser.add_argument("--others", type=int, default=0, help="other streams")
     arguments = parser.parse_args()
-    for url in arguments.urls:
-        measure(url, arguments.others)
+    with run_provider() as provider:
+        rounds = ROUNDS["Redis"]
+        ours = our_stops(arguments.url, provider, rounds, others=arguments.others)
+    for figure in figures_of_ours(arguments.url.partition(":")[0], ours):
+        ratio = f"{figure.ratio:.2f}"
+        print(f"{figure.what}: {figure.ours}; {figure.beside}; ratio {ratio}")
 
 
 if __name__ == "__main__":

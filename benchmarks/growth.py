@@ -1,0 +1,195 @@
+"""What 10 to 10,000 running tasks in one process cost a stop, the store, and memory."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import Holding, children
+from benchmarks.report import Figure, Row, at_most
+from benchmarks.stops import Connection, median
+from tests.gunicorn_server import Server, gunicorn
+from tests.provider import Provider
+from tests.redis_server import RedisServer
+
+HOW = """
+One gunicorn worker of the gevent kind holds so many streams of a source that has gone
+silent, with the default configuration, and a Redis of its own. **Stop**: from the
+request, sent to a second gunicorn, to the last byte of a stream begun among the others.
+**Commands**: what the clients of Redis send in 20 seconds in which nothing happens (a
+third of the lease, so with a renewal, four sweeps, and the doorbell's pings), without
+what scripts call inside of Redis. **Memory**: the growth of the worker's PSS for 2,000
+streams, beside 2,000 streams of a view without this package, each in a fresh server:
+once of an app like the README's, which reads a provider with openai's client, and once
+with a source that only waits, so that nothing but the stream itself is compared. The
+goal is for the former. What is added is the same in both: most of it is the second
+greenlet that a silent source needs, and its stack.
+"""
+SIZES = (10, 100, 1_000, 10_000)
+STOPS = 200
+WARM_UP = 20
+IDLE = 20.0
+STREAMS = 2_000
+LIMIT = 1.5
+STREAM = "/v1/chat-messages"
+PIECE = b'piece"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What was measured with so many tasks: milliseconds, and commands a second."""
+
+    tasks: int
+    stop: float
+    commands: float
+
+
+@contextmanager
+def server(folder: Path, name: str, **environ: str) -> Iterator[Server]:
+    """Run the app under gevent."""
+    (folder / name).mkdir()
+    options = ("-k", "gevent", "--worker-connections", "20000", "--keep-alive", "60")
+    app = "benchmarks.growth_app:create_app()"
+    with gunicorn(app, folder / name, *options, **environ) as running:
+        yield running
+
+
+def open_streams(
+    url: str, number: int, path: str = STREAM, **fields: str
+) -> list[Connection]:
+    """Begin so many streams, and read each up to its first piece."""
+    streams = []
+    for _ in range(number):
+        streams.append(Connection(url))
+        streams[-1].send(path, **fields)
+        streams[-1].until(PIECE)
+    return streams
+
+
+def stop(streams: Connection, stops: Connection) -> float:
+    """Give the seconds from a stop to the last byte of a stream that it ends."""
+    streams.send(STREAM)
+    begun = streams.until(PIECE)
+    task_id = begun.partition(b'"task_id":"')[2].partition(b'"')[0].decode()
+    sent = time.monotonic()
+    stops.send(f"{STREAM}/{task_id}/stop")
+    rest = streams.until(b"\r\n0\r\n\r\n")
+    took = time.monotonic() - sent
+    assert b'"end_reason":"stopped"' in rest, rest
+    stops.until(b'"success"}')
+    return took
+
+
+def grow(sizes: tuple[int, ...], idle: float) -> list[Size]:
+    """Measure stops and commands with more and more tasks in one process."""
+    measured = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = RedisServer(folder)
+        stack.callback(redis.kill)
+        crowded, other = (
+            stack.enter_context(server(folder, name, FLASK_CHATSTOP_BACKEND=redis.url))
+            for name in ("crowded", "other")
+        )
+        measured_one, stops = Connection(crowded.url), Connection(other.url)
+        streams: list[Connection] = []
+        for size in sizes:
+            streams += open_streams(crowded.url, size - len(streams))
+            times = [stop(measured_one, stops) for _ in range(WARM_UP + STOPS)]
+            before, began = redis.commands(), time.monotonic()
+            time.sleep(idle)
+            commands = (redis.commands() - before) / (time.monotonic() - began)
+            measured.append(Size(size, median(times[WARM_UP:]), commands))
+        for connection in (*streams, measured_one, stops):
+            connection.socket.close()
+    return measured
+
+
+def memory(number: int, path: str, **fields: str) -> float:
+    """Give the KiB of a stream in a fresh server, by so many."""
+    provider = Provider()
+    with ExitStack() as stack:
+        stack.callback(provider.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = RedisServer(folder)
+        stack.callback(redis.kill)
+        environ = {
+            "FLASK_CHATSTOP_BACKEND": redis.url,
+            "FLASK_MODEL_URL": provider.url.replace("localhost", "127.0.0.1"),
+        }
+        running = stack.enter_context(server(folder, "streaming", **environ))
+        streams = open_streams(running.url, 100, path, **fields)
+        [worker] = children(running.process.pid)
+        before = Holding.of(worker).memory
+        streams += open_streams(running.url, number, path, **fields)
+        grown = Holding.of(worker).memory - before
+        for stream in streams:
+            stream.socket.close()
+    return 1024 * grown / number
+
+
+def figures_of_growth(sizes: list[Size]) -> Iterator[Figure]:
+    """Compare each size with the second, from which on every hash tag is in use."""
+    base = sizes[1]
+    for size in sizes:
+        yield Figure(
+            what=f"{size.tasks:,} tasks: stop to last byte",
+            ours=f"{size.stop:.2f} ms",
+            beside=f"with {base.tasks} {base.stop:.2f} ms",
+            ratio=size.stop / base.stop,
+            **at_most(size.stop / base.stop, LIMIT),
+        )
+    for size in sizes:
+        yield Figure(
+            what=f"{size.tasks:,} tasks: commands to an idle store",
+            ours=f"{size.commands:.1f} a second",
+            beside=f"with {base.tasks} {base.commands:.1f}",
+            ratio=size.commands / base.commands,
+            **at_most(size.commands / base.commands, LIMIT),
+        )
+
+
+def figures_of_memory(number: int) -> Iterator[Figure]:
+    """Compare the memory of a stream with that of a bare one."""
+    for what, fields in (
+        ("README's app", {"model": "openai"}),
+        ("a source that only waits", {}),
+    ):
+        ours, bare = (memory(number, path, **fields) for path in (STREAM, "/bare"))
+        goal = at_most(ours / bare, LIMIT) if fields else {}
+        yield Figure(
+            what=f"memory of a stream: {what}",
+            ours=f"{ours:.1f} KiB",
+            beside=f"bare {bare:.1f} KiB",
+            ratio=ours / bare,
+            **goal,
+        )
+
+
+def measure(quick: bool = False) -> Row:
+    """Measure all three."""
+    sizes = grow(SIZES[:2] if quick else SIZES, 1.0 if quick else IDLE)
+
+    def draw(axes: Any) -> None:
+        numbers = [size.tasks for size in sizes]
+        axes.plot(numbers, [size.stop for size in sizes], "o-", label="ms a stop")
+        axes.plot(
+            numbers, [s.commands for s in sizes], "s--", label="commands a second, idle"
+        )
+        axes.set(xscale="log", xlabel="running tasks in one process", ylim=(0, None))
+        axes.legend()
+
+    figures = [
+        *figures_of_growth(sizes),
+        *figures_of_memory(50 if quick else STREAMS),
+    ]
+    return Row(
+        name="growth",
+        title="What more tasks in one process cost",
+        how=HOW,
+        figures=figures,
+        draw=draw,
+    )

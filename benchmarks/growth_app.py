@@ -1,0 +1,72 @@
+"""The app that ``growth`` measures: streams of a silent model, ours and bare ones."""
+
+import json
+import threading
+from collections.abc import Iterator
+
+import httpx2
+import openai
+from flask import Flask, Response, current_app, request
+
+from flask_chatstop import ChatStop, chat_response
+
+chatstop = ChatStop()
+
+
+def create_app() -> Flask:
+    """Make the app; its backend comes from ``FLASK_CHATSTOP_BACKEND``."""
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
+    app.register_blueprint(chatstop, url_prefix="/v1")
+    app.add_url_rule("/v1/chat-messages", view_func=stoppable, methods=["POST"])
+    app.add_url_rule("/bare", view_func=bare, methods=["POST"])
+    limits = httpx2.Limits(max_connections=None)
+    app.extensions["model"] = openai.OpenAI(
+        base_url=app.config.get("MODEL_URL"),
+        api_key="any",
+        http_client=httpx2.Client(timeout=None, limits=limits),
+    )
+    return app
+
+
+@chatstop.login_required
+def stoppable() -> Response:
+    """Stream an answer until it is stopped, as the README's app does."""
+    body = request.get_json()
+    task = chatstop.start(user=body["user"])
+    if "model" not in body:
+        return chat_response(task, silence(), heartbeat=3600.0)
+    reply = ask_model()
+    return chat_response(task, pieces(reply), upstream=reply, heartbeat=3600.0)
+
+
+@chatstop.login_required
+def bare() -> Response:
+    """Stream the same as a view of Flask's alone does."""
+    source = pieces(ask_model()) if "model" in request.get_json() else silence()
+    events = (f"data: {json.dumps({'answer': text})}\n\n" for text in source)
+    return Response(events, mimetype="text/event-stream")
+
+
+def silence() -> Iterator[str]:
+    """Give a piece, and then nothing, without asking anybody."""
+    yield "piece"
+    threading.Event().wait()
+
+
+def ask_model() -> openai.Stream[openai.types.chat.ChatCompletionChunk]:
+    """Begin an answer of a provider's, which is silent after a few words."""
+    model: openai.OpenAI = current_app.extensions["model"]
+    return model.chat.completions.create(
+        model="loopback", messages=[{"role": "user", "content": "hi"}], stream=True
+    )
+
+
+def pieces(
+    reply: openai.Stream[openai.types.chat.ChatCompletionChunk],
+) -> Iterator[str]:
+    """Give the text of an answer, after a piece of our own."""
+    yield "piece"
+    for chunk in reply:
+        yield chunk.choices[0].delta.content or ""

@@ -1,0 +1,57 @@
+"""What a process holds: threads, descriptors, sockets and memory, as Linux tells."""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one process holds; ``memory`` is in MiB, shared pages by their share."""
+
+    threads: int
+    files: int
+    sockets: int
+    memory: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Holding":
+        """Look at a process.
+
+        :raises OSError: there is none.
+        """
+        proc = Path(f"/proc/{pid}")
+        files = []
+        for file in (proc / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since
+                files.append(os.readlink(file))
+        found = re.search(r"^Pss: +(\d+)", (proc / "smaps_rollup").read_text(), re.M)
+        return cls(
+            threads=len(os.listdir(proc / "task")),
+            files=len(files),
+            sockets=sum(file.startswith("socket:") for file in files),
+            memory=int(found[1]) / 1024 if found else 0.0,
+        )
+
+    def is_within(self, other: "Holding") -> bool:
+        """Tell whether this one has no more of anything but memory."""
+        mine, others = astuple(self)[:-1], astuple(other)[:-1]
+        return all(own <= limit for own, limit in zip(mine, others, strict=True))
+
+
+def most(pids: Sequence[int]) -> Holding:
+    """Give the most of each that one of some processes holds."""
+    holdings = []
+    for pid in pids:
+        with suppress(OSError):  # it has ended
+            holdings.append(astuple(Holding.of(pid)))
+    return Holding(*map(max, zip(*holdings, strict=True)))
+
+
+def children(pid: int) -> list[int]:
+    """Give the processes that a process has begun and that are there still."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
