@@ -293,15 +293,24 @@ class Keeper:
 
         while not closing.is_set():
             doorbell.retry.clear()
-            try:
-                self._backend.listen(self._worker_id, self._running_ids, heard, closing)
-            except BackendError as error:
-                if not closing.is_set():
-                    doorbell.lost(error)
-            except Exception:  # nor must it leave this worker deaf
-                logger.exception("The doorbell raised what a backend should not.")
-                doorbell.lost(BackendError("unexpected error"))
-            if closing.is_set() or doorbell.retry.wait(doorbell.backoff()):
-                continue
-            # The store may have come back empty without another call noticing.
-            self.look_again()
+            lost = self._listen(heard, closing)
+            if closing.is_set():
+                break
+            if lost is not None:
+                doorbell.lost(lost)
+            doorbell.retry.wait(doorbell.backoff())
+            if not closing.is_set():
+                # The store may have come back empty without another call noticing.
+                self.look_again()
+
+    def _listen(
+        self, heard: Callable[[Collection[str]], None], closing: threading.Event
+    ) -> BackendError | None:
+        try:
+            self._backend.listen(self._worker_id, self._running_ids, heard, closing)
+        except BackendError as error:
+            return error
+        except Exception:  # nor must it leave this worker deaf
+            logger.exception("The doorbell raised what a backend should not.")
+            return BackendError("unexpected error")
+        return None

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flask_chatstop import EndReason, StopOutcome, TaskRecord
+from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, wait_until
 from flask_chatstop.worker import Worker
 from tests.faulty_worker import FaultyBackend, Task, begin
@@ -97,6 +97,48 @@ def test_a_doorbell_does_not_sleep_on_when_the_store_is_found() -> None:
     )
     assert task.stopped.wait(1)
     task.end(EndReason.FINISHED)
+    worker.close()
+
+
+class Forgetful(FaultyBackend):
+    """A store that comes back empty, as a server does that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listening, self.restarted = threading.Event(), threading.Event()
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        self._call()
+        heard(self.stops(worker_id, running()))
+        self.listening.set()
+        while not closing.wait(0.01):
+            if self.restarted.is_set():
+                self.restarted.clear()
+                raise BackendError("the server was restarted")
+
+
+def test_a_store_that_comes_back_empty_is_told_of_what_runs_after_any_outage() -> None:
+    store = Forgetful()
+    worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)
+    begin(worker).end(EndReason.FINISHED)
+    assert store.listening.wait(10)
+    # An outage that the doorbell does not notice.
+    store.is_cut = True
+    task = begin(worker)
+    store.is_cut = False
+    wait_until(lambda: bool(store.tasks(task_id=task.record.task_id)))
+    # And a restart that nothing else does.
+    store.after_fork()
+    store.restarted.set()
+    wait_until(
+        lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    )
     worker.close()
 
 
