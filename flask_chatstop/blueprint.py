@@ -98,8 +98,8 @@ class ChatStop(Blueprint):
     ``CHATSTOP_OPERATION_TIMEOUT``
         Seconds that one call to the store may take. Default 2.
     ``CHATSTOP_CLIENT_TIMEOUT``
-        Seconds that a client may acknowledge nothing before its connection is given
-        up, on Linux with gunicorn or Werkzeug's server. Default 30.
+        Seconds that a client may acknowledge or take nothing before its connection is
+        given up, on Linux with gunicorn or Werkzeug's server. Default 30.
 
     A wrong value raises :class:`ConfigurationError` when it is registered.
 

@@ -88,6 +88,11 @@ class GenerationTask:
         return f"<GenerationTask {self.id} {state}>"
 
     @property
+    def _is_copy(self) -> bool:
+        """Whether this is a forked child's copy of a task that its parent runs."""
+        return self._pid not in (None, os.getpid())
+
+    @property
     def id(self) -> str:
         """The task id, which the client sends to stop it."""
         return self.record.task_id
@@ -152,8 +157,11 @@ class GenerationTask:
         :meth:`on_stop` to a thread of their own, so that a slow one delays no
         other stop.
 
-        :returns: whether the generation was still running.
+        :returns: whether the generation was still running; a forked child's copy of a
+            task that its parent runs is not, and is left alone.
         """
+        if self._is_copy:
+            return False
         with self._lock:
             if self._end_reason is not None:
                 return False
@@ -204,8 +212,8 @@ class GenerationTask:
         :raises ValueError: there is no such reason.
         """
         reason = EndReason(reason)
-        if self._pid not in (None, os.getpid()):
-            return False  # a forked child that leaves what its parent goes on running
+        if self._is_copy:
+            return False
         with self._lock:
             if self._end_reason is not None:
                 return False

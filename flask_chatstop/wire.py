@@ -3,11 +3,11 @@
 import json
 import logging
 import re
-from http import HTTPStatus
 from typing import NoReturn, TypeGuard
 
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.http import HTTP_STATUS_CODES
 
 from flask_chatstop.backends import StopOutcome
 from flask_chatstop.errors import BackendError, InvalidParam
@@ -21,7 +21,6 @@ MAX_WAIT = 10.0
 #: Characters that a user, a task id or an app's name may have.
 MAX_ID = 255
 
-_CODES = {413: "request_entity_too_large", 500: "internal_server_error"}
 _ALLOW = {"Allow": "POST, OPTIONS"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -94,10 +93,11 @@ def _read_limited() -> bytes:
         data = None
     except HTTPException:
         raise
-    except Exception as error:
+    except Exception:
         # Each server has errors of its own for chunks that are none: gunicorn's have
         # no base but this one, and Werkzeug lets them through.
-        raise WireError(400, "bad_request", "The body could not be read.") from error
+        logger.debug("A stop's body could not be read.", exc_info=True)
+        raise WireError(400, "bad_request", "The body could not be read.") from None
     if data is None or len(data) > MAX_BODY:
         raise WireError(
             413, "request_entity_too_large", f"The body exceeds {MAX_BODY} bytes."
@@ -135,8 +135,8 @@ def as_json_error(response: Response) -> Response:
     """Give an error that somebody else answered the body that every error has."""
     status = response.status_code
     if status >= 400 and not response.is_json:
-        phrase = HTTPStatus(status).phrase
-        code = _CODES.get(status, phrase.lower().replace(" ", "_"))
+        phrase = HTTP_STATUS_CODES.get(status, "Error")  # an app may invent one
+        code = phrase.lower().replace(" ", "_")
         response.data = error_response(status, code, f"{phrase}.").get_data()
         response.mimetype = "application/json"
     return response

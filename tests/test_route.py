@@ -413,6 +413,13 @@ class Door:
         return self.app_name
 
 
+class Blockade(Door):
+    """An authenticator that answers with a status of its own making."""
+
+    def login_required(self, view: Any) -> Any:
+        return lambda *args, **kwargs: Response("<h1>blocked</h1>", 450)
+
+
 def app_with(chatstop: ChatStop) -> Flask:
     app = Flask("shop")
     app.register_blueprint(chatstop)
@@ -428,6 +435,12 @@ def test_another_authenticator_decides_and_its_refusal_is_json() -> None:
     response = client.post(url, json={"user": "alice"})
     assert error(response) == (401, "unauthorized")
     assert response.headers["WWW-Authenticate"] == "Door"
+
+
+def test_a_refusal_of_no_known_status_is_json_as_well() -> None:
+    client = app_with(ChatStop(auth=Blockade())).test_client()
+    response = client.post("/chat-messages/some-id/stop", json={"user": "alice"})
+    assert error(response) == (450, "error")
 
 
 @pytest.mark.parametrize("name", [None, 7, "", object()])

@@ -300,8 +300,11 @@ def test_a_forked_child_that_leaves_its_parents_stream_ends_nothing() -> None:
         answer.next()
         child = os.fork()
         if child == 0:
+            task = chat.tasks[0]
+            assert not task.stop()
+            assert not task.stopped
             answer.leave()
-            assert not chat.tasks[0].end("finished")
+            assert not task.end("finished")
             os._exit(chat.ends != [])
         assert os.waitpid(child, 0)[1] == 0
         assert chat.stop(answer.task_id).headers["Chatstop-Outcome"] == "stopping"
