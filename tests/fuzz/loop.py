@@ -92,22 +92,30 @@ def run(seconds: float, seed: int, target: Target | None = None) -> Figures:
     """
     target = target or Target(MemoryBackend(retention=RETENTION))
     author = Author(Random(seed), roles())
+
+    def attack_for(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            attack(target, author)
+
     try:
-        _attack(target, author, min(seconds / 5, 30.0))
+        attack_for(min(seconds / 5, 30.0))
         target.counts = Counts()
         before, began = Memory.now(), time.monotonic()
-        _attack(target, author, seconds)
+        attack_for(seconds)
         took = time.monotonic() - began
         return Figures(seed, took, target.counts, before, Memory.now())
     finally:
         target.close()
 
 
-def _attack(target: Target, author: Author, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        data = author.write()
-        try:
-            target.attack(data)
-        except Exception as error:
-            raise Found(error, target.sent) from error
+def attack(target: Target, author: Author) -> None:
+    """Attack an app with one connection.
+
+    :raises Found: something does not hold.
+    """
+    data = author.write()
+    try:
+        target.attack(data)
+    except Exception as error:
+        raise Found(error, target.sent) from error
