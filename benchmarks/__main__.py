@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 
 from benchmarks import LONG_ROWS, ROWS
 from benchmarks.report import PAGE, write_page
@@ -29,10 +30,11 @@ def main() -> None:
     names = [*(options.rows or ROWS), *(LONG_ROWS if options.long else ())]
     for number, name in enumerate(names, 1):
         print(f"{number} of {len(names)}: {name} ...", flush=True)
+        load = os.getloadavg()[0]
         row = importlib.import_module(f"benchmarks.{name}").measure(options.quick)
         print(row.table(), flush=True)
         if not options.quick:
-            row.keep()
+            row.keep(load)
     if not options.quick:
         print(f"{write_page([*ROWS, *LONG_ROWS])}\nWritten to {PAGE}.")
 

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks.dramatiq_jobs import dramatiq_abort
 from benchmarks.provider import MODELS, Provider
@@ -21,11 +22,14 @@ class Theirs:
     left: str = ""
 
 
-def polled_flag(url: str, provider: Provider, is_quick: bool) -> Theirs:
-    """Stop answers of the app that polls a flag, many at once since they only wait."""
+def polled_flag(url: str, provider: Provider, is_quick: bool, cache: str) -> Theirs:
+    """Stop answers of the app that polls a flag, many at once since they only wait.
+
+    :param cache: seconds for which a look at the flag counts.
+    """
     rounds = 2 if is_quick else SLOW_ROUNDS
     theirs, app = Theirs(), "benchmarks.polled_flag:create_app()"
-    with two_servers(app, POLLED_FLAG_REDIS=url) as servers:
+    with two_servers(app, POLLED_FLAG_REDIS=url, POLLED_FLAG_CACHE=cache) as servers:
 
         def stop(model: str) -> Effects:
             # Anywhere between two looks, which are a second apart.
@@ -63,7 +67,12 @@ def rq(url: str, provider: Provider, is_quick: bool) -> Theirs:
 
 
 #: By their names, all that is measured beside ours.
-OTHERS = {"polled flag": polled_flag, "dramatiq-abort": dramatiq, "RQ": rq}
+OTHERS = {
+    "polled flag": partial(polled_flag, cache="0"),
+    "polled flag, cached": partial(polled_flag, cache="1"),
+    "dramatiq-abort": dramatiq,
+    "RQ": rq,
+}
 
 
 def other_stops(url: str, provider: Provider, is_quick: bool) -> dict[str, Theirs]:

@@ -1,10 +1,10 @@
-"""A stop as Dify does it, in an app of the same routes as ``latency_app``.
+"""A stop by a flag that is polled, in an app of the same routes as ``latency_app``.
 
-Written for the benchmark, from the description in the project's design: the stop sets a
-flag in Redis and answers 200. The stream waits a second at most for an item of a queue,
-and looks at the flag after every item, through a cache of a second. A thread reads the
-model and publishes into the queue; it leaves the model when it has published a chunk
-and finds the flag.
+The stop sets a flag in Redis and answers 200. The stream waits a second at most for an
+item of a queue, and looks at the flag after every item. A thread reads the model and
+publishes into the queue; it leaves the model when it has published a chunk and finds
+the flag. So Dify does it, in ``core/app/apps/base_app_queue_manager.py`` of its API,
+where a look costs a GET, or none for a second after one; this is not its code.
 """
 
 import json
@@ -21,10 +21,15 @@ import redis
 from flask import Flask, Response, current_app, request
 
 _WAIT = 1.0
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def create_app() -> Flask:
-    """Make the app; its Redis comes from ``POLLED_FLAG_REDIS``."""
+    """Make the app.
+
+    Its Redis comes from ``POLLED_FLAG_REDIS``, and the seconds for which a look at the
+    flag counts from ``POLLED_FLAG_CACHE``.
+    """
     app = Flask(__name__)
     app.extensions["models"] = httpx.Client(timeout=None)
     app.extensions["flags"] = redis.Redis.from_url(os.environ["POLLED_FLAG_REDIS"])
@@ -45,7 +50,7 @@ def send_message() -> Response:
     body = request.get_json()
     task_id = str(uuid.uuid4())
     _flags().setex(f"polled:owner:{task_id}", 1800, body["user"])
-    answer = Answer(task_id, _flags())
+    answer = Answer(task_id, _flags(), float(os.environ["POLLED_FLAG_CACHE"]))
     pieces = said(current_app.extensions["models"], body["provider"])
     threading.Thread(target=answer.read, args=(pieces,), daemon=True).start()
     return Response(answer.events(), mimetype="text/event-stream")
@@ -66,11 +71,16 @@ def stop(task_id: str) -> dict[str, str]:
 
 
 class Answer:
-    """The queue between the thread that reads the model and the stream."""
+    """The queue between the thread that reads the model and the stream.
 
-    def __init__(self, task_id: str, flags: redis.Redis) -> None:
-        self._task_id = task_id
+    :param cache: seconds for which a look at the flag counts.
+    """
+
+    def __init__(self, task_id: str, flags: redis.Redis, cache: float) -> None:
+        self._key = f"polled:stopped:{task_id}"
         self._flags = flags
+        self._cache = cache
+        self._head = _dumps({"event": "message", "task_id": task_id})[:-1]
         self._items: queue.Queue[str | None] = queue.Queue()
         self._looked_at = 0.0
         self._is_stopped = False
@@ -93,18 +103,14 @@ class Answer:
                 continue
             if piece is None:
                 break
-            yield self._event(event="message", answer=piece)
+            yield f'data: {self._head},"answer":{json.dumps(piece)}}}\n\n'.encode()
         reason = "stopped" if self._is_stopped else "finished"
-        yield self._event(event="message_end", metadata={"end_reason": reason})
+        event = {"event": "message_end", "metadata": {"end_reason": reason}}
+        yield f"data: {_dumps(event)}\n\n".encode()
 
     def _looks_stopped(self) -> bool:
-        if time.monotonic() - self._looked_at >= _WAIT:
-            key = f"polled:stopped:{self._task_id}"
-            self._is_stopped = self._flags.get(key) is not None
+        if time.monotonic() - self._looked_at >= self._cache:
+            self._is_stopped = self._flags.get(self._key) is not None
             # Not before: the other thread would take the old answer for a new one.
             self._looked_at = time.monotonic()
         return self._is_stopped
-
-    def _event(self, **fields: object) -> bytes:
-        event = {"task_id": self._task_id, **fields}
-        return f"data: {json.dumps(event, separators=(',', ':'))}\n\n".encode()

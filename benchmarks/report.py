@@ -6,7 +6,6 @@ row can be measured again without the others.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -67,15 +66,18 @@ class Row:
         """Give its figures alone as a table."""
         return _table([figure.cells(self.name) for figure in self.figures])
 
-    def keep(self) -> None:
-        """Keep it for the page, with the moment and the load of the machine."""
+    def keep(self, load: float) -> None:
+        """Keep it for the page.
+
+        :param load: of the machine, before anything was measured.
+        """
         RESULTS.mkdir(exist_ok=True)
         kept = {
             "title": self.title,
             "how": self.how.strip(),
             "figures": [asdict(figure) for figure in self.figures],
             "measured": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-            "load": round(os.getloadavg()[0], 1),
+            "load": round(load, 1),
             "machine": describe(),
         }
         text = json.dumps(kept, indent=1, ensure_ascii=False)
@@ -116,7 +118,7 @@ def _section(number: int, name: str, row: dict[str, Any]) -> str:
     if (RESULTS / f"{name}.png").exists():
         lines.append(f"![{row['title']}](results/{name}.png)")
     lines.append(
-        f"`python -m benchmarks {name}`, {row['measured']}, load {row['load']}."
+        f"`python -m benchmarks {name}`, {row['measured']}, load before {row['load']}."
     )
     return "\n\n".join(lines) + "\n"
 

@@ -37,9 +37,12 @@ streams make 20 pieces a second each, inside of the two servers.
 
 Beside ours, on the same Redis:
 
-- **polled flag**: an app that stops as Dify is described to, under the same gunicorn
-  settings; written for this benchmark, and not Dify's code. {SLOW_ROUNDS} rounds, at
-  once.
+- **polled flag**: the stop sets a flag in Redis; a stream waits a second at most for an
+  item of its queue, and looks at the flag after every item; the thread that fills the
+  queue leaves the model when it has published a chunk and finds the flag. So Dify does
+  it, with a GET for each look, and **cached** as it does newly: a look counts for a
+  second. Under the same gunicorn settings; written for this benchmark, and not Dify's
+  code. {SLOW_ROUNDS} rounds, at once.
 - **dramatiq-abort**: `abort()` of an actor that reads the answer with httpx, more than
   a second after it has begun, since the watcher may not know it before. A job has no
   client: in place of the last byte stands the moment it leaves its loop, and no request

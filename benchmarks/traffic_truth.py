@@ -36,6 +36,10 @@ def truth(streams: Sequence[Stream], noted: Noted) -> list[Figure]:
             ours=f"{len(false)}",
             **at_most(len(false), 0),
         ),
+        Figure(
+            what="stops answered `stopping` that crossed the natural end",
+            ours=f"{sum(_is_crossed(stream) for stream in streams)}",
+        ),
         _until_the_end(streams),
     ]
 
@@ -56,11 +60,17 @@ def _is_told(stream: Stream, noted: Noted) -> bool:
 def _is_contradiction(stream: Stream) -> bool:
     went_on = stream.ends == ["finished"]
     status, outcome = stream.stop
-    is_late = stream.ended_at <= stream.stopped_at + CROSSING
     return status == 200 and (
-        (outcome == "stopped" and went_on)
-        or (outcome == "stopping" and went_on and not is_late)
+        (outcome in ("stopped", "stopping") and went_on and not _is_crossed(stream))
         or (outcome == "ended" and not went_on)
+    )
+
+
+def _is_crossed(stream: Stream) -> bool:
+    return (
+        stream.stop == (200, "stopping")
+        and stream.ends == ["finished"]
+        and stream.ended_at <= stream.stopped_at + CROSSING
     )
 
 
