@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from flask_chatstop.backends.database import DatabaseBackend
+from tests.postgresql_server import PostgreSQLServer
 
 SERVERS = {
     "CHATSTOP_TEST_POSTGRESQL_URL": "postgresql+psycopg://postgres@127.0.0.1/test",
@@ -55,6 +56,30 @@ def mariadb_url() -> Iterator[str]:
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'chatstop.db'}"
+
+
+@pytest.fixture(scope="session")
+def own_postgresql_server() -> Iterator[PostgreSQLServer]:
+    server = PostgreSQLServer()
+    server.start()
+    backend = DatabaseBackend(server.url)
+    backend.create_table()
+    backend.close()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_postgresql(
+    own_postgresql_server: PostgreSQLServer,
+) -> Iterator[PostgreSQLServer]:
+    """Give a server that a test may stop and hang; it is well again after it."""
+    server = own_postgresql_server
+    yield server
+    if server.process.poll() is None:
+        server.go_on()
+    else:
+        server.start()
 
 
 @pytest.fixture

@@ -17,26 +17,6 @@ from tests.postgresql_server import PostgreSQLServer
 Open = Callable[..., DatabaseBackend]
 
 
-@pytest.fixture(scope="module")
-def the_server() -> Iterator[PostgreSQLServer]:
-    server = PostgreSQLServer()
-    server.start()
-    backend = DatabaseBackend(server.url)
-    backend.create_table()
-    backend.close()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def server(the_server: PostgreSQLServer) -> Iterator[PostgreSQLServer]:
-    yield the_server
-    if the_server.process.poll() is None:
-        the_server.go_on()
-    else:
-        the_server.start()
-
-
 @contextmanager
 def failing_within(seconds: float) -> Iterator[None]:
     start = time.monotonic()
@@ -46,36 +26,36 @@ def failing_within(seconds: float) -> Iterator[None]:
 
 
 def test_the_first_stop_after_a_restart_finds_the_task(
-    server: PostgreSQLServer, open_backend: Open
+    own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
-    backend = open_backend(server.url)
+    backend = open_backend(own_postgresql.url)
     record = new_record()
     backend.announce(record)
-    server.stop()
+    own_postgresql.stop()
     with failing_within(1.0):
         backend.stop(record.task_id, ALICE)
-    server.start()
+    own_postgresql.start()
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
 
 
 def test_a_restart_between_two_calls_goes_unnoticed(
-    server: PostgreSQLServer, open_backend: Open
+    own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
-    backend = open_backend(server.url)
+    backend = open_backend(own_postgresql.url)
     backend.announce(new_record())
-    server.stop()
-    server.start()
+    own_postgresql.stop()
+    own_postgresql.start()
     assert backend.announce(new_record()) is True
 
 
 def test_the_doorbell_is_heard_at_once_after_a_restart(
-    server: PostgreSQLServer, open_backend: Open
+    own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
-    backend = open_backend(server.url)
+    backend = open_backend(own_postgresql.url)
     record = new_record()
     backend.announce(record)
-    server.stop()
-    server.start()
+    own_postgresql.stop()
+    own_postgresql.start()
     with listening(backend, [record]) as bell:
         backend.stop(record.task_id, ALICE)
         assert bell.get(timeout=5) == record.task_id
@@ -84,27 +64,30 @@ def test_the_doorbell_is_heard_at_once_after_a_restart(
 @pytest.mark.parametrize("is_connected", [True, False])
 @pytest.mark.parametrize("by_engine", [True, False])
 def test_a_server_that_hangs_is_given_up_in_time(
-    server: PostgreSQLServer, open_backend: Open, is_connected: bool, by_engine: bool
+    own_postgresql: PostgreSQLServer,
+    open_backend: Open,
+    is_connected: bool,
+    by_engine: bool,
 ) -> None:
-    url = server.url.replace("://", "+psycopg://")
+    url = own_postgresql.url.replace("://", "+psycopg://")
     engine = create_engine(url, connect_args={"connect_timeout": 2})
     backend = open_backend(engine if by_engine else url, timeout=1.0)
     record = new_record()
     backend.announce(record)
     if not is_connected:
         backend.engine.dispose()
-    server.hang()
+    own_postgresql.hang()
     with failing_within(1.5 if is_connected else 2.5):
         backend.stop(record.task_id, ALICE)
-    server.go_on()
+    own_postgresql.go_on()
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
     engine.dispose()
 
 
 def test_a_doorbell_that_was_cut_says_so(
-    server: PostgreSQLServer, open_backend: Open
+    own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
-    backend = open_backend(server.url)
+    backend = open_backend(own_postgresql.url)
     raised: list[Exception] = []
     ready = threading.Event()
 
@@ -117,7 +100,7 @@ def test_a_doorbell_that_was_cut_says_so(
     thread = threading.Thread(target=listen)
     thread.start()
     assert ready.wait(5)
-    server.stop()
+    own_postgresql.stop()
     thread.join(5)
     assert not thread.is_alive()
     assert raised[0].__cause__ is not None
@@ -140,16 +123,16 @@ class Running:
 
 
 def test_after_an_outage_all_that_runs_can_be_stopped(
-    server: PostgreSQLServer, open_backend: Open
+    own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
-    worker = Worker(open_backend(server.url), sweep_interval=1.0)
-    other = open_backend(server.url)
+    worker = Worker(open_backend(own_postgresql.url), sweep_interval=1.0)
+    other = open_backend(own_postgresql.url)
     before = Running(new_record(worker_id=worker.id))
     worker.start(before)
-    server.stop()
+    own_postgresql.stop()
     during = Running(new_record(worker_id=worker.id))
     worker.start(during)
-    server.start()
+    own_postgresql.start()
 
     def until(task: Running, outcome: StopOutcome) -> None:
         task_id = task.record.task_id

@@ -5,22 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_chatstop.backends.database import DatabaseBackend
 from tests.faults.site import Site, site
 from tests.faults.stores import PostgreSQLStore, RedisStore, Store
 from tests.postgresql_server import PostgreSQLServer
 from tests.redis_server import RedisServer
-
-
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[PostgreSQLServer]:
-    server = PostgreSQLServer()
-    server.start()
-    backend = DatabaseBackend(server.url)
-    backend.create_table()
-    backend.close()
-    yield server
-    server.remove()
 
 
 @pytest.fixture
@@ -29,11 +17,10 @@ def redis_store(server: RedisServer) -> RedisStore:
 
 
 @pytest.fixture
-def postgresql_store(postgresql_server: PostgreSQLServer) -> Iterator[PostgreSQLStore]:
-    store = PostgreSQLStore(postgresql_server)
-    yield store
-    store.thaw()
+def postgresql_store(own_postgresql: PostgreSQLServer) -> PostgreSQLStore:
+    store = PostgreSQLStore(own_postgresql)
     store.empty()
+    return store
 
 
 @pytest.fixture(params=["redis_store", "postgresql_store"])

@@ -13,6 +13,8 @@ from tests.redis_server import RedisServer
 
 #: Gives how often somebody was rung until now.
 Rings = Callable[[], int]
+#: Rung by the counter itself.
+LAST = "that was the last"
 
 
 class Store(Protocol):
@@ -53,8 +55,10 @@ class RedisStore:
             heard: list[str] = []
 
             def count() -> int:
-                while (message := pubsub.get_message(timeout=0.3)) is not None:
-                    heard.append(message["data"])
+                client.publish("worker:", LAST)  # comes after all that were rung
+                while LAST not in heard:
+                    heard.append(pubsub.get_message(timeout=10)["data"])
+                heard.remove(LAST)
                 return heard.count(task_id)
 
             yield count
@@ -87,7 +91,12 @@ class PostgreSQLStore:
             heard: list[str] = []
 
             def count() -> int:
-                heard.extend(x.payload for x in connection.notifies(timeout=0.3))
+                connection.execute(SQL("NOTIFY {}, {}").format(channel, LAST))
+                while LAST not in heard:
+                    rung = list(connection.notifies(timeout=10, stop_after=1))
+                    assert rung, "the last ring is lost"
+                    heard.extend(notify.payload for notify in rung)
+                heard.remove(LAST)
                 return heard.count(task_id)
 
             yield count
