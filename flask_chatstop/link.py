@@ -13,7 +13,10 @@ _random = random.SystemRandom()
 
 
 class Link:
-    """Whether something is reachable: logged when it goes and when it is back."""
+    """Whether something is reachable: logged when it goes and when it is back.
+
+    Threads share it without a lock: at worst one of them is logged twice.
+    """
 
     def __init__(self, name: str) -> None:
         self.is_up = True
