@@ -1,6 +1,7 @@
 """The app that ``growth`` measures: streams of a silent model, ours and bare ones."""
 
 import json
+import queue
 import threading
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ def create_app() -> Flask:
     app.register_blueprint(chatstop, url_prefix="/v1")
     app.add_url_rule("/v1/chat-messages", view_func=stoppable, methods=["POST"])
     app.add_url_rule("/bare", view_func=bare, methods=["POST"])
+    app.add_url_rule("/read-ahead", view_func=read_ahead, methods=["POST"])
     limits = httpx2.Limits(max_connections=None)
     app.extensions["model"] = openai.OpenAI(
         base_url=app.config.get("MODEL_URL"),
@@ -44,9 +46,26 @@ def stoppable() -> Response:
 @chatstop.login_required
 def bare() -> Response:
     """Stream the same as a view of Flask's alone does."""
-    source = pieces(ask_model()) if "model" in request.get_json() else silence()
-    events = (f"data: {json.dumps({'answer': text})}\n\n" for text in source)
-    return Response(events, mimetype="text/event-stream")
+    return events(pieces(ask_model()) if "model" in request.get_json() else silence())
+
+
+@chatstop.login_required
+def read_ahead() -> Response:
+    """Stream the same, read by a thread of its own as plainly as can be."""
+    items: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for piece in silence():
+            items.put(piece)
+
+    threading.Thread(target=read, daemon=True).start()
+    return events(iter(items.get, ""))
+
+
+def events(source: Iterator[str]) -> Response:
+    """Make events of a source."""
+    text = (f"data: {json.dumps({'answer': piece})}\n\n" for piece in source)
+    return Response(text, mimetype="text/event-stream")
 
 
 def silence() -> Iterator[str]:
