@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 
 from benchmarks import LONG_ROWS, ROWS
 from benchmarks.report import PAGE, write_page
@@ -27,6 +28,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.rows) - {*ROWS, *LONG_ROWS}:
         parser.error(f"there is no row {', '.join(sorted(unknown))}")
+    # Ended like this too, it ends the servers that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = [*(options.rows or ROWS), *(LONG_ROWS if options.long else ())]
     for number, name in enumerate(names, 1):
         print(f"{number} of {len(names)}: {name} ...", flush=True)
