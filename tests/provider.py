@@ -60,38 +60,40 @@ class Provider:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as reader:
                 path = _read_request(reader)
+                # Before the call is known: then the next one may be told otherwise.
+                then = self.then
                 self.calls.append(call)
                 try:
-                    self._answer(connection, path, call)
+                    _answer(connection, path, call, then)
                 except OSError:
                     pass
                 finally:
                     call.closed.set()
 
-    def _answer(self, connection: socket.socket, path: str, call: Call) -> None:
-        connection.sendall(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
-        then = self.then
-        if then != "hold":
-            events = _anthropic() if path.endswith("/messages") else _openai()
-            for event in events:
-                connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
-        if then == "end":
-            done = b"data: [DONE]\n\n"
-            connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done))
-        if then == "talk":
-            while not select.select([connection], [], [], 0.01)[0]:
-                connection.sendall(b"%x\r\n%s\r\n" % (len(_MORE), _MORE))
-        if then == "flood":
-            while select.select([], [connection], [], 1.0)[1]:
-                # As one that a full buffer blocks in the middle of a token.
-                connection.send(b"%x\r\n%s\r\n" % (len(_MORE), _MORE))
-        if then != "crash":
-            call.silent.set()
-            # Blocks until the client closes its end: nothing else is ever sent.
-            connection.recv(1)
+
+def _answer(connection: socket.socket, path: str, call: Call, then: str) -> None:
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    if then != "hold":
+        events = _anthropic() if path.endswith("/messages") else _openai()
+        for event in events:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+    if then == "end":
+        done = b"data: [DONE]\n\n"
+        connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done))
+    if then == "talk":
+        while not select.select([connection], [], [], 0.01)[0]:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(_MORE), _MORE))
+    if then == "flood":
+        while select.select([], [connection], [], 1.0)[1]:
+            # As one that a full buffer blocks in the middle of a token.
+            connection.send(b"%x\r\n%s\r\n" % (len(_MORE), _MORE))
+    if then != "crash":
+        call.silent.set()
+        # Blocks until the client closes its end: nothing else is ever sent.
+        connection.recv(1)
 
 
 def _read_request(reader: BinaryIO) -> str:
