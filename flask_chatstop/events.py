@@ -159,15 +159,16 @@ class _EventStream(Iterator[bytes]):
         self._frames = _generate(self._pieces, answer, task, heartbeat)
         self._task = task
         self._continues = on_disconnect == "continue"
+        self._is_closed = False
 
     def __next__(self) -> bytes:
         return next(self._frames)
 
     def close(self) -> None:
-        if not self._continues:
+        if not self._continues or self._task.end_reason is not None:
             self._pieces.close()
-        elif self._task.end_reason is None:
-            self._continues = False
+        elif not self._is_closed:
+            self._is_closed = True
             threading.Thread(
                 target=_exhaust,
                 args=(self._frames,),

@@ -2,6 +2,7 @@
 
 import contextvars
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -59,6 +60,7 @@ class Pump(Generic[T]):
         self._app = app
         self._upstream = chunks if upstream is None else upstream
         self._context = contextvars.copy_context()
+        self._pid = os.getpid()
         self.items: ChunkQueue[T | _End] = ChunkQueue()
         self._lock = threading.Lock()
         self._started = self._closed = self._exhausted = False
@@ -85,7 +87,12 @@ class Pump(Generic[T]):
         self.items.put(_End())
 
     def close(self) -> None:
-        """Hang up on the upstream and have the source closed in its own thread."""
+        """Hang up on the upstream and have the source closed in its own thread.
+
+        Done once, and not by a forked child, whose parent reads on.
+        """
+        if self._pid != os.getpid():
+            return
         with self._lock:
             if self._closed:
                 return
@@ -193,6 +200,8 @@ class ChunkStream(Iterator[T]):
         raise StopIteration
 
     def close(self) -> None:
-        """End the task as disconnected, unless it has ended."""
+        """End the task as disconnected, unless it has ended, and hang up."""
         self._is_over = True
         self._task.end(EndReason.DISCONNECTED)
+        # After a stop the last bytes are out: its thread need not be waited for.
+        self._pump.close()

@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -202,6 +203,21 @@ def test_a_reader_that_leaves_hangs_up_on_the_upstream(
         assert silent.calls[0].silent.wait(5)
         stream.close()
         assert silent.calls[0].closed.wait(2)
+
+
+def test_a_stopped_stream_that_is_closed_does_not_wait_for_the_thread_of_the_stop(
+    task: GenerationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_chatstop.tasks._AFTER_THE_READER", 60.0)
+    source, shut_in = Source("One "), list[threading.Thread]()
+    line = SimpleNamespace(shutdown=lambda: shut_in.append(threading.current_thread()))
+    stream = task.stream(source(), upstream=line)
+    next(stream)
+    task.stop()
+    assert list(stream) == [] and shut_in == []
+    stream.close()
+    assert shut_in == [threading.current_thread()]
+    source.go_on.set()
 
 
 def test_a_stream_that_is_closed_before_it_began_hangs_up_too(
