@@ -11,6 +11,8 @@ from typing import Any
 from benchmarks.processes import Holding, children
 from benchmarks.report import Figure, Row, at_most
 from benchmarks.stops import Connection, median
+from flask_chatstop.backends import RedisBackend
+from flask_chatstop.testing import wait_until
 from tests.gunicorn_server import Server, gunicorn
 from tests.provider import Provider
 from tests.redis_server import RedisServer
@@ -18,11 +20,13 @@ from tests.redis_server import RedisServer
 HOW = """
 One gunicorn worker of the gevent kind holds so many streams of a source that has gone
 silent, with the default configuration, and a Redis of its own. **Stop**: from the
-request, sent to a second gunicorn, to the last byte of a stream begun among the others,
-one stop right after the other: between rests, as in `stop_latency`, each takes longer.
-**Commands**: what the clients of Redis send in 20 seconds in which nothing happens (a
-third of the lease, so with a renewal, four sweeps, and the doorbell's pings), without
-what scripts call inside of Redis. **Memory**: the growth of the worker's PSS for 2,000
+request, sent to a second gunicorn, to the last byte of a stream begun among the others;
+in turns with a stream that is alone in a third gunicorn, one stop right after the
+other: between rests, as in `stop_latency`, each takes longer. **Commands**: what the
+clients of Redis send in 20 seconds in which nothing happens (a third of the lease, so
+with a renewal, four sweeps, and the doorbell's pings), without what scripts call inside
+of Redis; the keys of a task have one of 16 hash tags, which 10 tasks do not all use.
+**Memory**: the growth of the worker's PSS for 2,000
 streams, beside 2,000 streams of a view without this package, each in a fresh server:
 once of an app like the README's, which reads a provider with openai's client, for which
 the goal is, and once with a source that only waits, so that nothing but the stream
@@ -43,10 +47,14 @@ PIECE = b'piece"}'
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What was measured with so many tasks: milliseconds, and commands a second."""
+    """What was measured with so many tasks: milliseconds, and commands a second.
+
+    :param alone: what the stop of a task took that was alone in its process.
+    """
 
     tasks: int
     stop: float
+    alone: float
     commands: float
 
 
@@ -93,22 +101,29 @@ def grow(sizes: tuple[int, ...], idle: float) -> list[Size]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = RedisServer(folder)
         stack.callback(redis.kill)
-        crowded, other = (
+        backend = RedisBackend(redis.url)
+        stack.callback(backend.close)
+        crowded, empty, other = (
             stack.enter_context(server(folder, name, FLASK_CHATSTOP_BACKEND=redis.url))
-            for name in ("crowded", "other")
+            for name in ("crowded", "empty", "other")
         )
-        measured_one, stops = Connection(crowded.url), Connection(other.url)
+        among, alone, stops = (Connection(s.url) for s in (crowded, empty, other))
         streams: list[Connection] = []
         for size in sizes:
             streams += open_streams(crowded.url, size - len(streams))
-            times = [stop(measured_one, stops) for _ in range(WARM_UP + STOPS)]
+            pairs = [
+                (stop(among, stops), stop(alone, stops)) for _ in range(WARM_UP + STOPS)
+            ][WARM_UP:]
+            # The last ends are reported a moment later.
+            wait_until(lambda size=size: len(backend.tasks()) == size, 60)  # type: ignore[misc]
             if not measured:
                 time.sleep(idle)  # the first renewal loads a script
             before, began = redis.commands(), time.monotonic()
             time.sleep(idle)
             commands = (redis.commands() - before) / (time.monotonic() - began)
-            measured.append(Size(size, median(times[WARM_UP:]), commands))
-        for connection in (*streams, measured_one, stops):
+            here, there = (median(times) for times in zip(*pairs, strict=True))
+            measured.append(Size(size, here, there, commands))
+        for connection in (*streams, among, alone, stops):
             connection.socket.close()
     return measured
 
@@ -137,26 +152,30 @@ def memory(number: int, path: str, **fields: str) -> float:
 
 
 def figures_of_growth(sizes: list[Size]) -> Iterator[Figure]:
-    """Compare each size with the second, from which on every hash tag is in use."""
-    base = sizes[1]
-
-    def figure(size: Size, what: str, unit: str, value: float, other: float) -> Figure:
-        ours = f"{value:.2f}{unit}"
-        if size is base:
-            return Figure(what=f"{size.tasks:,} tasks: {what}", ours=ours)
-        return Figure(
-            what=f"{size.tasks:,} tasks: {what}",
-            ours=ours,
-            beside=f"with {base.tasks} {other:.2f}{unit}",
-            ratio=value / other,
-            **at_most(value / other, LIMIT),
+    """Compare stops with those of a task alone, and commands with those of 100."""
+    for size in sizes:
+        yield Figure(
+            what=f"{size.tasks:,} tasks: stop to last byte",
+            ours=f"{size.stop:.2f} ms",
+            beside=f"alone {size.alone:.2f} ms",
+            ratio=size.stop / size.alone,
+            **at_most(size.stop / size.alone, LIMIT),
         )
-
+    base = sizes[1]
     for size in sizes:
-        yield figure(size, "stop to last byte", " ms", size.stop, base.stop)
-    for size in sizes:
-        what, commands = "commands to an idle store", size.commands
-        yield figure(size, what, " a second", commands, base.commands)
+        compared: dict[str, Any] = {}
+        if size is not base:
+            ratio = size.commands / base.commands
+            compared = {
+                "beside": f"with {base.tasks} {base.commands:.2f} a second",
+                "ratio": ratio,
+                **at_most(ratio, LIMIT),
+            }
+        yield Figure(
+            what=f"{size.tasks:,} tasks: commands to an idle store",
+            ours=f"{size.commands:.2f} a second",
+            **compared,
+        )
 
 
 def figures_of_memory(number: int) -> Iterator[Figure]:
@@ -188,12 +207,19 @@ def measure(quick: bool = False) -> Row:
 
     def draw(axes: Any) -> None:
         numbers = [size.tasks for size in sizes]
-        axes.plot(numbers, [size.stop for size in sizes], "o-", label="ms a stop")
-        axes.plot(
-            numbers, [s.commands for s in sizes], "s--", label="commands a second, idle"
-        )
-        axes.set(xscale="log", xlabel="running tasks in one process", ylim=(0, None))
-        axes.legend()
+        axes.plot(numbers, [size.stop for size in sizes], "o-", label="stop")
+        alone = [size.alone for size in sizes]
+        axes.plot(numbers, alone, "x:", color="grey", label="stop of a task alone")
+        axes.set(xscale="log", xlabel="running tasks in one process")
+        axes.set(ylabel="ms from a stop to the last byte")
+        right = axes.twinx()
+        commands = [size.commands for size in sizes]
+        right.plot(numbers, commands, "s--", color="C1", label="commands, idle")
+        right.set(ylabel="commands to the store a second")
+        for each, highest in ((axes, max(alone)), (right, max(commands))):
+            each.set_ylim(0, 2 * highest)
+        lines = [*axes.get_lines(), *right.get_lines()]
+        axes.legend(lines, [line.get_label() for line in lines])
 
     figures = [
         *figures_of_growth(sizes),

@@ -22,6 +22,7 @@ from benchmarks.report import Figure, Row, at_most
 from benchmarks.stop_latency_picture import draw
 from benchmarks.stops import LIMIT, Stops, describe, median, p99, times, times_longer
 from benchmarks.stores import STORES, store
+from flask_chatstop import BackendError, backend_from_url
 from tests.redis_server import HAS_SERVER, RedisServer
 
 HOW = f"""
@@ -194,6 +195,12 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--others", type=int, default=0, help="other streams")
     arguments = parser.parse_args()
+    backend = backend_from_url(arguments.url)
+    try:
+        backend.check()
+    except BackendError as error:
+        parser.error(str(error))
+    backend.close()
     with run_provider() as provider:
         rounds = ROUNDS["Redis"]
         ours = our_stops(arguments.url, provider, rounds, others=arguments.others)
