@@ -79,7 +79,7 @@ def _operation(
             "required": True,
             "content": {"application/json": {"schema": body}},
         },
-        "responses": _responses(missing_ok),
+        "responses": _responses(needs_key, missing_ok),
     }
     if needs_key:
         operation["security"] = [{"ApiKeyAuth": []}]
@@ -98,7 +98,9 @@ def _path_parameter(name: str) -> dict[str, Any]:
     return parameter
 
 
-def _responses(missing_ok: bool) -> dict[str, Any]:
+def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
+    # Of an authenticator of the app's own nobody knows what it sends.
+    realm = {"WWW-Authenticate": _header({"type": "string"})} if needs_key else None
     outcome = {"Chatstop-Outcome": _header({"type": "string", "enum": _OUTCOMES})}
     success = {
         "type": "object",
@@ -108,11 +110,7 @@ def _responses(missing_ok: bool) -> dict[str, Any]:
     responses = {
         "200": _response("The task is stopping or has ended.", success, outcome),
         "400": _response("The body or a parameter is malformed.", _ERROR),
-        "401": _response(
-            "There is no valid API key.",
-            _ERROR,
-            {"WWW-Authenticate": _header({"type": "string"})},
-        ),
+        "401": _response("Nobody is authenticated.", _ERROR, realm),
         "403": _response("Nobody is logged in.", _ERROR),
         "404": _response("There is no such task of this user.", _ERROR, outcome),
         "405": _response(

@@ -1,6 +1,6 @@
 """What every backend must do, as tests for authors of their own.
 
-Needs pytest and hypothesis, which ``pip install flask_chatstop[test]`` brings.
+Needs pytest and hypothesis: ``pip install pytest hypothesis``.
 """
 
 import threading

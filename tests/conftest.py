@@ -7,6 +7,7 @@ import pytest
 from tests.provider import Provider, provider
 
 pytest_plugins = [
+    "tests.browser_fixtures",
     "tests.database_fixtures",
     "tests.faulty_worker",
     "tests.redis_fixtures",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from flask import Flask
@@ -54,8 +55,11 @@ def names_of(page: str) -> Any:
     """Run the Python of a page from its first line to its last, once."""
     module = ModuleType(page.removesuffix(".md").replace("-", "_"))
     sys.modules[module.__name__] = module
-    for code in blocks(page, "python"):
-        run(code, module)
+    settings = {"FLASK_CHATSTOP_API_KEYS": '{"demo-key": "my-app"}'}
+    # A page's test imports the app of the page.
+    with patch.dict(sys.modules, app=module), patch.dict(os.environ, settings):
+        for code in blocks(page, "python"):
+            run(code, module)
     return module
 
 
@@ -78,20 +82,25 @@ def test_every_python_snippet_of_a_page_runs(page: str) -> None:
     names_of(page)
 
 
-def test_the_page_on_backends_runs_the_contract_as_it_tells_its_reader_to(
-    tmp_path: Path,
-) -> None:
-    test = tmp_path / "test_file_backend.py"
-    test.write_text("\n".join(blocks("writing-a-backend.md", "python")[:2]))
+def run_pytest(folder: Path) -> None:
+    """Run the tests in a folder, which pass."""
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert ran.returncode == 0, ran.stdout
+
+
+def test_the_page_on_backends_runs_the_contract_as_it_tells_its_reader_to(
+    tmp_path: Path,
+) -> None:
+    test = tmp_path / "test_file_backend.py"
+    test.write_text("\n".join(blocks("writing-a-backend.md", "python")[:2]))
+    run_pytest(tmp_path)
 
 
 class Step:
@@ -190,16 +199,22 @@ def test_the_sixth_step_of_the_tutorial_runs_in_two_workers(tmp_path: Path) -> N
     assert (tmp_path / "chatstop.db").exists()
 
 
-def test_the_test_in_the_tutorial_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    module = ModuleType("tutorial_test")
-    for code in blocks("tutorial.md", "python")[5:]:
-        run(code, module)
-    module.__dict__["test_a_stop_ends_the_answer"]()
-    # Its file is named relative to the folder that this test leaves.
-    module.__dict__["app"].extensions["chatstop"].worker.close()
+def test_the_test_in_the_tutorial_passes(tmp_path: Path) -> None:
+    *_, app, test = blocks("tutorial.md", "python")
+    (tmp_path / "app.py").write_text(app)
+    (tmp_path / "test_app.py").write_text(test)
+    run_pytest(tmp_path)
+
+
+def test_the_loop_of_the_recipe_is_stopped_and_reports_its_end() -> None:
+    module = ModuleType("loop")
+    run(blocks("recipes.md", "python")[0], module)
+    client: FlaskClient = module.__dict__["app"].test_client()
+    assert client.post("/v1/jobs", json={}, headers=AUTH).status_code == 400
+    begun = client.post("/v1/jobs", json={"user": "a"}, headers=AUTH)
+    stop = f"/v1/chat-messages/{begun.get_json()['task_id']}/stop?wait=10"
+    response = client.post(stop, json={"user": "a"}, headers=AUTH)
+    assert response.headers["Chatstop-Outcome"] == "stopped"
 
 
 def run_three_generations() -> None:

@@ -187,6 +187,13 @@ def test_its_openapi_tells_what_is_configured() -> None:
     document = openapi(ChatStop(), CHATSTOP_MISSING_OK=True)
     [path] = document["paths"].values()
     assert "404" not in path["post"]["responses"]
+    assert "WWW-Authenticate" in path["post"]["responses"]["401"]["headers"]
+
+
+def test_its_openapi_promises_nothing_of_an_authenticator_of_the_apps_own() -> None:
+    [path] = openapi(ChatStop(auth=Door()))["paths"].values()
+    assert "headers" not in path["post"]["responses"]["401"]
+    assert "security" not in path["post"]
 
 
 @pytest.mark.parametrize("user", [None, "", 7, ["alice"], "a\0b"])
