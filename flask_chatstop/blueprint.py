@@ -296,7 +296,10 @@ class ChatStop(Blueprint):
     def _dispatch(self, task_id: str, **_of_the_prefix: object) -> Response:
         if request.method != "POST":
             return method_response()
-        answer = self._guarded_stop(task_id)
+        try:
+            answer = self._guarded_stop(task_id)
+        except HTTPException as error:  # not for a page of the app's own
+            return http_error_response(error)
         if isinstance(answer, Response):
             return as_json_error(answer)
         return as_json_error(current_app.make_response(answer))

@@ -14,8 +14,9 @@ from flask import Flask
 from flask_chatstop.backends import EndReason, TaskRecord
 from flask_chatstop.backends.base import seconds
 from flask_chatstop.errors import TaskStopped
+from flask_chatstop.pump import Pump
 from flask_chatstop.signals import send, task_ended, task_started
-from flask_chatstop.streaming import ChunkStream, Pump
+from flask_chatstop.streaming import ChunkStream
 from flask_chatstop.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,9 @@ class GenerationTask:
         self.record = record
         self._app = app
         self._worker = worker
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may run an app's own `finally: task.end()`
+        # in the thread that holds it.
+        self._lock = threading.RLock()
         self._started_at = time.monotonic()
         self._pid: int | None = None
         self._pump: Pump[Any] | None = None
@@ -123,14 +126,15 @@ class GenerationTask:
     def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
         """Have ``callback()`` called when the task is stopped, at once if it was.
 
-        It runs in a thread that this stop alone uses, without an app context. What
-        it raises is logged. May be used as a decorator.
+        It runs in a thread that this stop alone uses, or in the caller's if the stop
+        came before, without an app context. What it raises is logged. May be used as
+        a decorator.
         """
         with self._lock:
             if not self._stopped:
                 self._on_stop.append(callback)
                 return callback
-        self._call_off(None, [callback])
+        self._call([callback])
         return callback
 
     def on_end(
@@ -172,27 +176,19 @@ class GenerationTask:
             pump = self._pump
         if pump is not None:
             pump.wake()
-        if pump is not None or callbacks:
-            try:
-                # Not a Thread, whose start() waits until it runs: the reader is to
-                # have the interpreter first, and send the last bytes.
-                _thread.start_new_thread(self._call_off_soon, (pump, callbacks))
-            except RuntimeError:  # there are too many threads: late is not never
-                self._call_off(pump, callbacks)
+            _aside(self._call_off, pump)
+        if callbacks:
+            _aside(self._call, callbacks)
         return True
 
-    def _call_off_soon(self, *arguments: Any) -> None:
+    def _call_off(self, pump: Pump[Any]) -> None:
         time.sleep(_AFTER_THE_READER)
-        self._call_off(*arguments)
+        pump.close()
         # A reader whose client has stalled cannot report the end.
-        if self._pump is not None and not self._is_over.wait(_STALLED):
+        if not self._is_over.wait(_STALLED):
             self.end(EndReason.STOPPED)
 
-    def _call_off(
-        self, pump: Pump[Any] | None, callbacks: Iterable[Callable[[], object]]
-    ) -> None:
-        if pump is not None:
-            pump.close()
+    def _call(self, callbacks: Iterable[Callable[[], object]]) -> None:
         for callback in callbacks:
             try:
                 callback()
@@ -219,7 +215,7 @@ class GenerationTask:
                 return False
             if self._stopped:
                 reason, error = EndReason.STOPPED, None
-            self._end_reason = reason
+            self._end_reason = reason  # first, see the lock
             self._is_over.set()
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
@@ -303,3 +299,13 @@ class GenerationTask:
         if is_over:
             pump.close()
         return ChunkStream(self, pump, heartbeat)
+
+
+def _aside(act: Callable[..., object], *arguments: object) -> None:
+    """Do something in a thread of its own."""
+    try:
+        # Not a Thread, whose start() waits until it runs: the reader is to have the
+        # interpreter first, and send the last bytes.
+        _thread.start_new_thread(act, arguments)
+    except RuntimeError:  # there are too many threads: late is not never
+        act(*arguments)

@@ -139,13 +139,18 @@ class Worker:
         :raises BackendError: the store failed to take the stop.
         """
         deadline = time.monotonic() + seconds
+        is_ours = task_id in self._tasks
         outcome = self.stop(task_id, owner)
         if not seconds:
             return outcome
         with contextlib.suppress(BackendError):
             while outcome is StopOutcome.STOPPING and time.monotonic() < deadline:
                 time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
-                outcome = self.stop(task_id, owner)
+                found = self.stop(task_id, owner)
+                if found is StopOutcome.MISSING:
+                    # The store has lost the task, but the stop was taken before.
+                    return StopOutcome.STOPPED if is_ours else StopOutcome.STOPPING
+                outcome = found
         return outcome
 
     def stop_all(
@@ -157,15 +162,17 @@ class Worker:
         :returns: the tasks that were running or stopping.
         :raises BackendError: the store failed; those that run here are stopped.
         """
-        for task in self._running():
-            if task.record.owner.matches(app, source, user):
-                task.stop()
-        stopped = []
+        stopped = {
+            task.record.task_id: task.record
+            for task in self._running()
+            if task.record.owner.matches(app, source, user) and task.stop()
+        }
         for info in self.backend.tasks(app=app, source=source, user=user):
-            owner = info.record.owner
-            if self.stop(info.record.task_id, owner) is StopOutcome.STOPPING:
-                stopped.append(info.record)
-        return stopped
+            outcome = self.stop(info.record.task_id, info.record.owner)
+            # It may have reported its end since it was listed.
+            if outcome in (StopOutcome.STOPPING, StopOutcome.STOPPED):
+                stopped[info.record.task_id] = info.record
+        return list(stopped.values())
 
     def ended(self, task: Running, reason: EndReason) -> None:
         """Have an end reported to the store; returns at once."""

@@ -1,6 +1,7 @@
 import logging
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -94,6 +95,37 @@ def test_a_commit_waits_for_the_disk_again_after_a_stop(
     backend.stop(record.task_id, ALICE)
     with engine.connect() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError()])
+def test_whatever_keeps_an_engine_from_connecting_is_an_error_of_the_backend(
+    open_backend: Open, error: Exception
+) -> None:
+    def creator() -> Any:
+        raise error
+
+    backend = open_backend(create_engine("postgresql+psycopg://", creator=creator))
+    with pytest.raises(BackendError) as raised:
+        backend.stop("x", ALICE)
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_user_is_refused(
+    encoding: str, open_engine: OpenEngine, open_backend: Open
+) -> None:
+    name = f"chatstop_{encoding.lower()}_{uuid.uuid4().hex}"
+    admin = open_engine(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        how = f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+        connection.execute(text(f"CREATE DATABASE {name} {how}"))
+    try:
+        backend = open_backend(admin.url.set(database=name))
+        with pytest.raises(BackendError, match=f"is encoded as {encoding}, which"):
+            backend.check()
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 def test_a_stop_without_a_table_names_the_command(open_source: OpenSource) -> None:

@@ -57,6 +57,36 @@ assert os.waitpid(child, 0)[1] == 0
 print("both are fine")
 """
 
+FORKING_WHILE_BUSY = """
+import os, sys, threading
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import new_record
+
+backend = DatabaseBackend(sys.argv[1], timeout=20)
+backend.check()
+is_busy, is_forking, is_done = (threading.Event() for _ in range(3))
+
+def work(connection):
+    is_busy.set()
+    assert is_forking.wait(10)
+    for _ in range(1000):
+        backend._queries.touch(connection)
+    is_done.set()
+
+busy = threading.Thread(target=backend._database.run, args=[work])
+busy.start()
+assert is_busy.wait(10)
+os.register_at_fork(before=is_forking.set)  # what is registered last comes first
+child = os.fork()
+assert is_done.is_set()  # a connection that works is not carried across
+assert backend.announce(new_record())
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+busy.join()
+print("both are fine")
+"""
+
 LISTENING = """
 import os, sys, threading
 from flask_chatstop.backends.database import DatabaseBackend
@@ -174,6 +204,10 @@ def test_eight_processes_write_to_sqlite_and_lose_nothing(
 @pytest.mark.parametrize("by_engine", [True, False])
 def test_a_forked_child_has_connections_of_its_own(url: str, by_engine: bool) -> None:
     assert run(FORKING, url, str(by_engine)) == "both are fine\n"
+
+
+def test_a_fork_waits_for_a_connection_of_sqlite_that_works(sqlite_url: str) -> None:
+    assert run(FORKING_WHILE_BUSY, sqlite_url) == "both are fine\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What comes with the stop route: its family, waiting, stopping all, its OpenAPI."""
 
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from flask import Flask
 from flask_chatstop import (
     ChatStop,
     ConfigurationError,
+    EndReason,
     InvalidParam,
     MemoryBackend,
+    TaskInfo,
     stop_requested,
 )
 from flask_chatstop.testing import wait_until
@@ -79,6 +82,22 @@ def test_a_stop_that_waits_in_vain_tells_that_it_is_stopping() -> None:
     assert task.stopped
 
 
+@pytest.mark.parametrize(("elsewhere", "outcome"), [(0, "stopped"), (1, "stopping")])
+def test_a_stop_that_waits_finds_no_missing_task_when_the_store_has_lost_it(
+    elsewhere: int, outcome: str
+) -> None:
+    backend = MemoryBackend()
+    chats = [Chat(config={"CHATSTOP_BACKEND": backend}) for _ in range(2)]
+    task = new_task(chats[0])
+    task.on_stop(backend.after_fork)  # it forgets everything
+    task.on_stop(partial(task.end, "stopped"))
+    url = f"/v1/chat-messages/{task.id}/stop?wait=10"
+    client = chats[elsewhere].client
+    response = client.post(url, json={"user": "alice"}, headers=AUTH)
+    assert response.status_code == 200
+    assert response.headers["Chatstop-Outcome"] == outcome
+
+
 def test_a_missing_task_is_not_waited_for() -> None:
     chat = Chat()
     assert error(wait_for(chat, "unknown", 10)) == (404, "task_not_found")
@@ -129,6 +148,23 @@ def test_all_tasks_of_a_user_can_be_stopped_at_once() -> None:
     assert not any(task.stopped for task in here.tasks)
     bobs.leave()
     strangers.leave()
+
+
+def test_those_that_have_ended_meanwhile_are_counted_among_all_that_were_stopped() -> (
+    None
+):
+    class Slow(MemoryBackend):
+        def tasks(self, **wanted: Any) -> list[TaskInfo]:
+            found = super().tasks(**wanted)
+            for info in found:
+                self.end(info.record, EndReason.STOPPED)
+            return found[1:]  # and one it has lost
+
+    chat = Chat(config={"CHATSTOP_BACKEND": Slow()})
+    tasks = [new_task(chat) for _ in range(3)]
+    with chat.app.app_context():
+        assert chat.chatstop.stop_all(user="alice", app="demo") == 3
+    assert all(task.stopped for task in tasks)
 
 
 def test_the_app_of_the_request_is_the_default_of_stopping_all() -> None:

@@ -437,6 +437,20 @@ def test_another_authenticator_decides_and_its_refusal_is_json() -> None:
     assert response.headers["WWW-Authenticate"] == "Door"
 
 
+class Abort(Door):
+    """An authenticator that aborts."""
+
+    def login_required(self, view: Any) -> Any:
+        return lambda *args, **kwargs: abort(403)
+
+
+def test_a_refusal_is_json_though_the_app_has_a_page_for_it() -> None:
+    app = app_with(ChatStop(auth=Abort()))
+    app.register_error_handler(403, lambda error: ("<h1>no</h1>", 403))
+    response = app.test_client().post("/chat-messages/x/stop", json={"user": "alice"})
+    assert error(response) == (403, "forbidden")
+
+
 def test_a_refusal_of_no_known_status_is_json_as_well() -> None:
     client = app_with(ChatStop(auth=Blockade())).test_client()
     response = client.post("/chat-messages/some-id/stop", json={"user": "alice"})

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from flask import current_app, g, request
+from flask import appcontext_pushed, current_app, g, request
 
 from flask_chatstop import (
     ChunkStream,
@@ -131,9 +131,11 @@ def test_an_upstream_may_be_looked_up_when_it_is_hung_up_on(
     assert list(stream) == []
 
 
+@pytest.mark.parametrize("then", ["silence", "hold"])
 def test_an_upstream_that_answers_after_the_stop_is_hung_up_on_all_the_same(
-    task: GenerationTask, silent: Provider
+    task: GenerationTask, silent: Provider, then: str
 ) -> None:
+    silent.then = then
     asked, answering = threading.Event(), threading.Event()
     replies: list[httpx.Response] = []
 
@@ -151,6 +153,98 @@ def test_an_upstream_that_answers_after_the_stop_is_hung_up_on_all_the_same(
     answering.set()
     wait_until(lambda: bool(silent.calls))
     assert silent.calls[0].closed.wait(5)
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_an_answer_that_is_asked_for_after_the_end_is_hung_up_on_too(
+    task: GenerationTask, silent: Provider, is_stopped: bool
+) -> None:
+    replies: list[httpx.Response] = []
+    tool = Source("result")
+    limits = httpx.Limits(max_keepalive_connections=0)  # it answers one request each
+
+    def agent() -> Iterator[bytes]:
+        with httpx.Client(timeout=None, limits=limits) as client:
+            for then in ("end", "hold"):
+                silent.then = then
+                url = f"{silent.url}/chat/completions"
+                with client.stream("POST", url) as reply:
+                    replies.append(reply)
+                    yield from reply.iter_raw()
+                for _ in tool():
+                    pass
+
+    stream = task.stream(agent(), upstream=lambda: replies[-1])
+    next(stream)
+    reading = threading.Thread(target=lambda: list(stream))
+    reading.start()
+    assert tool.is_silent.wait(5)
+    task.stop() if is_stopped else task.end("disconnected")
+    reading.join(5)
+    tool.go_on.set()
+    wait_until(lambda: len(silent.calls) == 2)
+    assert silent.calls[1].closed.wait(5)
+
+
+def test_what_fails_when_an_upstream_is_looked_up_is_logged_once(
+    task: GenerationTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, looks = Source("One "), list[int]()
+
+    def upstream() -> object:
+        looks.append(len(looks))
+        raise IndexError("nothing yet")
+
+    stream = task.stream(source(), upstream=upstream)
+    next(stream)
+    task.stop()
+    wait_until(lambda: len(looks) > 2)
+    source.go_on.set()
+    assert list(stream) == []
+    assert caplog.text.count("Could not hang up on the upstream.") == 1
+
+
+def test_a_source_that_waited_for_a_slow_reader_is_asked_for_nothing_more(
+    task: GenerationTask,
+) -> None:
+    given: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(2 * QUEUE_SIZE):
+            given.append(number)
+            yield number
+
+    closed = threading.Event()
+    stream = task.stream(finally_set(source(), closed))
+    next(stream)
+    wait_until(lambda: len(given) >= QUEUE_SIZE)
+    count = len(given)
+    task.stop()
+    assert closed.wait(5)
+    assert len(given) == count
+
+
+def finally_set(source: Iterator[int], closed: threading.Event) -> Iterator[int]:
+    try:
+        yield from source
+    finally:
+        closed.set()
+
+
+def test_an_app_context_that_cannot_be_had_is_a_failure_and_no_silence() -> None:
+    chat = Chat()
+    task = new_task(chat)
+
+    def refuse(sender: object) -> None:
+        if threading.current_thread().name == "chatstop_read":
+            raise LookupError("no database today")
+
+    with (
+        appcontext_pushed.connected_to(refuse, chat.app),
+        pytest.raises(LookupError, match="no database today"),
+    ):
+        next(task.stream("abc", heartbeat=5))
+    assert task.end_reason is EndReason.FAILED
 
 
 def test_an_error_of_the_source_is_raised_to_the_reader(task: GenerationTask) -> None:

@@ -21,7 +21,7 @@ from flask_chatstop import (
     task_started,
 )
 from flask_chatstop.testing import wait_until
-from tests.chat import Chat
+from tests.chat import Chat, Source
 from tests.test_streaming import new_task
 
 
@@ -101,6 +101,37 @@ def test_a_callback_that_blocks_delays_no_other_stop(chat: Chat) -> None:
     assert chat.stop(quick.id).status_code == 200
     assert called.wait(5)
     release.set()
+
+
+def test_a_callback_that_blocks_keeps_no_end_from_being_reported(chat: Chat) -> None:
+    task = new_task(chat)
+    task.on_stop(threading.Event().wait)
+    ended = threading.Event()
+    task.on_end(lambda end: ended.set())
+    stream = task.stream(Source("One ")())
+    next(stream)  # and then its client stalls
+    task.stop()
+    assert ended.wait(10)
+    assert task.end_reason is EndReason.STOPPED
+
+
+def test_what_a_task_lets_go_of_as_it_ends_may_end_it_once_more(chat: Chat) -> None:
+    task = new_task(chat)
+    ends: list[EndReason] = []
+    task.on_end(lambda end: ends.append(end.reason))
+
+    class Conversation:
+        def forget(self) -> None: ...
+
+        def __del__(self) -> None:
+            task.end("failed")
+
+    task.on_stop(Conversation().forget)
+    ending = threading.Thread(target=task.end, args=["finished"], daemon=True)
+    ending.start()
+    ending.join(5)
+    assert not ending.is_alive()
+    assert ends == [EndReason.FINISHED]
 
 
 @pytest.mark.parametrize("reason", list(EndReason))

@@ -12,7 +12,7 @@ from flask_chatstop.backends.database.dialects import CHANNEL_PREFIX
 from flask_chatstop.backends.database.drivers import bounded, is_refused
 from flask_chatstop.backends.database.postgresql import keep_alive
 
-# SQLite must not be carried across a fork, see drivers.py: a fork closes what watches.
+# SQLite must not be carried across a fork, see engine.py: a fork closes what watches.
 _watching = threading.Lock()
 _watchers: set[sqlite3.Connection] = set()
 

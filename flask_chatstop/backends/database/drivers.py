@@ -1,7 +1,6 @@
 """What the database backend has to know of drivers."""
 
 import importlib.util
-import os
 import select
 import sqlite3
 import time
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -24,7 +22,6 @@ _DRIVERS = {
     "mysql": ("pymysql", "pymysql", "mysql"),
     "mariadb": ("pymysql", "pymysql", "mysql"),
 }
-_sqlite_engines: WeakSet[Engine] = WeakSet()
 
 
 def parse_url(url: str | URL) -> URL:
@@ -80,7 +77,6 @@ def make_engine(
         engine = create_engine(url, connect_args={"timeout": 0}, **options)
         if not keep_journal:
             event.listen(engine, "connect", _write_ahead)
-        _sqlite_engines.add(engine)
     elif url.get_backend_name() == "postgresql":
         engine = create_engine(url, **options)
         event.listen(engine, "do_connect", PostgreSQLConnect(timeout).connect)
@@ -167,13 +163,3 @@ def _refuse_memory(url: URL) -> None:
             "SQLite in memory is seen by one connection only; name a file, like"
             " sqlite:///chatstop.db, or use memory:// for a single process."
         )
-
-
-def _before_fork() -> None:
-    # SQLite knows the locks of a process by its memory, which the child inherits
-    # without the locks: https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
-    for engine in list(_sqlite_engines):
-        engine.dispose()
-
-
-os.register_at_fork(before=_before_fork)

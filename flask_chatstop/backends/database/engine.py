@@ -1,12 +1,14 @@
 """The engine of the database backend, and calls of bounded length on it."""
 
+import os
 import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -28,6 +30,9 @@ _random = random.SystemRandom()
 
 Source = URL | Engine | Callable[[], Engine]
 
+# What a process truly shares: a fork concerns every file in it.
+_sqlite_databases: "WeakSet[Database]" = WeakSet()
+
 _DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
@@ -46,6 +51,7 @@ class Database:
         self._engine: Engine | None = None
         self._turns: Turns | None = None
         self._lock = threading.Lock()
+        self._is_forking = False
 
     def __str__(self) -> str:
         source = self._engine or self._source
@@ -92,7 +98,10 @@ class Database:
                     bounded(driver, deadline),
                 ):
                     return work(connection)
-            except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+            except ChatStopError:
+                raise
+            except Exception as error:
+                # Of any class: drivers let OSError and UnicodeError through.
                 if not self._may_go_on(engine, error, deadline):
                     raise self.failure(error) from getattr(error, "orig", error)
 
@@ -107,7 +116,9 @@ class Database:
             with _connection(engine, deadline) as (connection, driver):
                 connection.detach()
                 yield driver
-        except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        except ChatStopError:
+            raise
+        except Exception as error:
             raise self.failure(error) from getattr(error, "orig", error)
 
     def close(self) -> None:
@@ -116,8 +127,24 @@ class Database:
             if self._engine is not None and self._turns is not None:
                 self._engine.dispose()
 
+    def before_fork(self) -> None:
+        """Have no connection open while the process forks, and none in use."""
+        if self._turns is not None:
+            with suppress(BackendError):  # it hangs: then it cannot be helped
+                self._turns.take(time.monotonic() + self._timeout)
+                self._is_forking = True
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def after_fork_in_parent(self) -> None:
+        """Let connections be used again."""
+        if self._is_forking and self._turns is not None:
+            self._is_forking = False
+            self._turns.give()
+
     def after_fork(self) -> None:
         """Leave every connection to the parent."""
+        self._is_forking = False
         self._lock = threading.Lock()
         if self._turns is not None:
             self._turns = Turns(self._turns.places)
@@ -165,6 +192,8 @@ class Database:
         # SQLite writes for one at a time; its threads may as well wait here.
         places = 1 if url.get_backend_name() == "sqlite" else 10
         self._turns = Turns(places)
+        if places == 1:
+            _sqlite_databases.add(self)
         return make_engine(
             url, self._timeout, pool_size=places, keep_journal=keep_journal
         )
@@ -211,3 +240,27 @@ def _is_missing_table(error: BaseException) -> bool:
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     is_mysqls = error.args[:1] == (1146,)
     return state == "42P01" or is_mysqls or "no such table" in str(error)
+
+
+def _before_fork() -> None:
+    # SQLite knows the locks of a process by its memory, which the child inherits
+    # without the locks: https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+    for database in list(_sqlite_databases):
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in list(_sqlite_databases):
+        database.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_sqlite_databases):
+        database.after_fork()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -10,6 +10,8 @@ from typing import Any
 
 from sqlalchemy.engine.interfaces import Dialect
 
+from flask_chatstop.errors import BackendError
+
 
 def keep_alive(connection: Any) -> None:
     """Have a silent connection of psycopg probed, and given up after 25 s."""
@@ -60,6 +62,12 @@ def _ready(connection: Any, deadline: float) -> Any:
         # is not there in the next.
         served_by = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
         connection.rollback()
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in ("UTF8", None):
+            raise BackendError(
+                f"The database is encoded as {encoding}, which cannot hold every user;"
+                " name one that is encoded as UTF8."
+            )
     except BaseException:
         connection.close()
         raise

@@ -27,13 +27,14 @@ class Turns:
 
         :raises BackendError: none got free before the deadline.
         """
-        self._take(deadline)
+        self.take(deadline)
         try:
             yield
         finally:
-            self._give()
+            self.give()
 
-    def _give(self) -> None:
+    def give(self) -> None:
+        """Give a place to the one who has waited longest."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()
@@ -46,9 +47,13 @@ class Turns:
             if waits:
                 self._waiting.remove(called)
         if not waits:
-            self._give()
+            self.give()
 
-    def _take(self, deadline: float) -> None:
+    def take(self, deadline: float) -> None:
+        """Have a place until it is given back.
+
+        :raises BackendError: none got free before the deadline.
+        """
         with self._lock:
             if self._free:
                 self._free -= 1

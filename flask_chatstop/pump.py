@@ -1,0 +1,181 @@
+"""The helper thread that reads a source, and hangs up on what the source reads."""
+
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from flask import Flask
+
+from flask_chatstop.chunk_queue import ChunkQueue
+from flask_chatstop.upstream import hang_up
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two looks at what a source reads that was closed: at first, at last.
+_SOON, _LATER = 0.05, 0.25
+
+
+class End:
+    """The last item of a queue: the source has ended, perhaps with an error."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class Pump(Generic[T]):
+    """The helper thread that reads a source into a bounded queue.
+
+    Knows nothing of the task, so that a task nobody holds can be collected while its
+    source is silent: unless the source or its context variables hold it.
+
+    :param upstream: the response to hang up on, or a callable that gives the one
+        being read at the moment; the source itself unless given.
+    :param app: whose context the source is read in; its teardown runs when the source
+        has ended, so that a database session of the source's is given back.
+    :raises TypeError: the source is not iterable.
+    """
+
+    #: What was hung up on last, and whether that has failed; few ever need them.
+    _left: object = None
+    _has_failed = False
+
+    def __init__(
+        self,
+        chunks: Iterable[T],
+        upstream: object | Callable[[], object],
+        app: Flask,
+    ) -> None:
+        if not isinstance(chunks, Iterable):
+            raise TypeError(
+                f"A source is a plain iterable, which {type(chunks).__name__} is not;"
+                " use the synchronous client of the model provider."
+            )
+        self._chunks = chunks
+        self._app = app
+        self._upstream = upstream
+        self._context = contextvars.copy_context()
+        self._pid = os.getpid()
+        self.items: ChunkQueue[T | End] = ChunkQueue()
+        self._lock = threading.Lock()
+        self._started = self._closed = self._is_over = False
+
+    def start(self) -> None:
+        """Begin to read, unless :meth:`close` came first.
+
+        :raises RuntimeError: there are too many threads.
+        """
+        with self._lock:
+            if self._started or self._closed:
+                return
+            # Under the lock: close() must know whether a thread will close the source.
+            threading.Thread(
+                target=self._context.run,
+                args=(self._run,),
+                name="chatstop_read",
+                daemon=True,
+            ).start()
+            self._started = True
+
+    def wake(self) -> None:
+        """Wake the reader, who then sees that its task is over."""
+        self.items.put(End())
+
+    def close(self) -> None:
+        """Hang up on the upstream and have the source closed in its own thread.
+
+        Done once, and not by a forked child, whose parent reads on.
+        """
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            started = self._started
+        if not self._is_over:
+            self._hang_up()
+        self.wake()
+        self.items.unbind()
+        if not started:
+            self._close_source()
+        elif callable(self._upstream) and not self._is_over:
+            self._watch()
+
+    def _upstream_now(self) -> object:
+        if self._upstream is None:
+            return self._chunks
+        return self._upstream() if callable(self._upstream) else self._upstream
+
+    def _hang_up(self) -> None:
+        try:
+            upstream = self._upstream_now()
+            if upstream is not self._left:
+                self._left = upstream
+                hang_up(upstream)
+        except Exception:  # the upstream is the app's object, and the end goes on
+            if not self._has_failed:
+                self._has_failed = True
+                logger.exception("Could not hang up on the upstream.")
+
+    def _watch(self) -> None:
+        try:
+            threading.Thread(
+                target=self._hang_up_until_over, name="chatstop_hang_up", daemon=True
+            ).start()
+        except RuntimeError as error:  # there are too many threads
+            logger.error("A source may ask its model again: %s", error)
+
+    def _hang_up_until_over(self) -> None:
+        # The source may wait for an answer's first bytes, or ask for another answer:
+        # a silent one would be waited for without an end.
+        pause = _SOON
+        while not self._is_over:
+            time.sleep(pause)
+            pause = min(2 * pause, _LATER)
+            if not self._is_over:
+                self._hang_up()
+
+    def _run(self) -> None:
+        try:
+            with self._app.app_context():
+                self._read()
+        except BaseException as error:  # the app's, as its context came or went
+            logger.exception("The app context of a source failed.")
+            self.items.put(End(error))
+        finally:
+            self._is_over = True
+
+    def _read(self) -> None:
+        items = self.items
+        error: BaseException | None = None
+        try:
+            for chunk in self._chunks:
+                items.put(chunk)
+                items.wait_for_space()
+                if self._closed:
+                    break
+        except BaseException as caught:
+            error = caught
+        self._is_over = True
+        items.put(End(error))
+        if self._closed:
+            # The upstream may not have been there when the stream was closed.
+            self._hang_up()
+        self._close_source()
+
+    def _close_source(self) -> None:
+        for get in (lambda: self._chunks, self._upstream_now):
+            try:
+                close = getattr(get(), "close", None)
+                if callable(close):
+                    close()
+            except Exception as error:  # it is over, whatever the source makes of it
+                logger.debug("Closing the source raised %r.", error)
