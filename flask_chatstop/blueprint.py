@@ -13,6 +13,7 @@ from flask import (
     Response,
     after_this_request,
     current_app,
+    g,
     has_request_context,
     request,
 )
@@ -160,6 +161,7 @@ class ChatStop(Blueprint):
         self.register_error_handler(InternalServerError, http_error_response)
         self.register_error_handler(WireError, wire_error_response)
         self.register_error_handler(BackendError, backend_error_response)
+        self.teardown_app_request(_end_if_raised)
         self.app_errorhandler(InvalidParam)(_invalid_param)
         self.app_errorhandler(TaskExists)(_task_exists)
         self.app_errorhandler(TaskStopped)(_task_stopped)
@@ -207,7 +209,9 @@ class ChatStop(Blueprint):
         task.begin()
         give_up_after(state.client_timeout)
         if has_request_context():
-            after_this_request(partial(_end_if_refused, weakref.ref(task)))
+            reference = weakref.ref(task)
+            after_this_request(partial(_end_if_refused, reference))
+            g.setdefault("_chatstop_begun", []).append(reference)
         return task
 
     def stop_all(self, *, user: str, app: str | None = None) -> int:
@@ -343,6 +347,15 @@ def _end_if_refused(
     if task is not None and response.status_code >= 400:
         task.end(EndReason.FAILED)
     return response
+
+
+def _end_if_raised(error: BaseException | None) -> None:
+    # In debug mode and in tests there may be no answer, and the traceback is kept. Of
+    # a client that leaves a stream_with_context() comes a GeneratorExit.
+    if isinstance(error, Exception):
+        for reference in g.get("_chatstop_begun", ()):
+            if task := reference():
+                task.end(EndReason.FAILED)
 
 
 def _unauthorized(status: int) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, abort, current_app, request
+from flask import Flask, Response, abort, current_app, request, stream_with_context
 
 from flask_chatstop import (
     EndReason,
@@ -316,6 +316,44 @@ def test_a_view_that_fails_before_it_streams_ends_its_task(chat: Chat) -> None:
     gc.collect()
     wait_until(lambda: ends == ["failed"])
     wait_until(lambda: chat.stop("failing").headers["Chatstop-Outcome"] == "ended")
+
+
+def test_a_view_whose_error_is_kept_for_a_debugger_ends_its_task(chat: Chat) -> None:
+    tasks: list[GenerationTask] = []
+
+    @chat.app.post("/fail")
+    @chat.chatstop.login_required
+    def fail() -> Any:
+        tasks.append(chat.chatstop.start(user="alice"))
+        raise RuntimeError("no model")
+
+    chat.app.testing = True
+    with pytest.raises(RuntimeError, match="no model"):
+        chat.client.post("/fail", headers={"Authorization": "Bearer demo-key"})
+    assert tasks[0].end_reason is EndReason.FAILED
+
+
+def test_a_client_that_leaves_a_stream_with_context_has_left(chat: Chat) -> None:
+    tasks: list[GenerationTask] = []
+
+    @chat.app.post("/stream")
+    @chat.chatstop.login_required
+    def stream() -> Any:
+        tasks.append(chat.chatstop.start(user="alice"))
+        pieces = tasks[0].stream(Source("One ")())
+
+        def answer() -> Iterator[str]:
+            try:
+                yield from pieces
+            finally:
+                pieces.close()
+
+        return Response(stream_with_context(answer()))
+
+    response = chat.client.post("/stream", headers={"Authorization": "Bearer demo-key"})
+    assert next(iter(response.response)) == b"One "
+    response.close()
+    assert tasks[0].end_reason is EndReason.DISCONNECTED
 
 
 def test_a_refusal_after_the_start_ends_the_task_at_once(chat: Chat) -> None:
