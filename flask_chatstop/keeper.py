@@ -1,4 +1,4 @@
-"""The two threads of a worker: the keeper of its tasks, and its doorbell."""
+"""The thread that keeps the store and the tasks of a worker in agreement."""
 
 import logging
 import queue
@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
+from flask_chatstop.doorbell import Doorbell
 from flask_chatstop.errors import BackendError
 from flask_chatstop.link import Link
 
@@ -37,11 +38,10 @@ _Message = tuple[TaskRecord, EndReason] | Running | None
 
 
 class Keeper:
-    """Keeps the store and the tasks of a worker in agreement, from two daemon threads.
+    """Reports ends, renews leases, and sweeps for stops whose ring was lost.
 
-    They begin with the first task and end a while after the last one. The keeper
-    reports ends, renews leases, and sweeps for stops whose ring was lost; the
-    doorbell hears stops.
+    Its daemon thread and that of the doorbell begin with the first task and end a
+    while after the last one.
 
     :param running: gives the tasks of the worker.
     :param is_idle: tells whether every task that began has reported its end.
@@ -72,11 +72,18 @@ class Keeper:
         self._closing: threading.Event | None = None
         self._exiting = threading.Event()
         self._store = Link("the store of running tasks")
-        self._doorbell = Link("the doorbell of stops")
+        self._doorbell = Doorbell(
+            backend,
+            worker_id,
+            running=self._running_ids,
+            heard=heard,
+            found=self._store.retry.set,
+            paused=self.look_again,
+        )
         self._renew_at = self._sweep_at = 0.0
-        #: Ids that are being announced: renewed at the same moment, they would be
-        #: known already, and their own announcement refused.
-        self.claimed: set[str] = set()
+        # Ids that are being announced: renewed at the same moment, they would be
+        # known already, and their own announcement refused.
+        self._claimed: set[str] = set()
 
     @property
     def store_is_up(self) -> bool:
@@ -101,17 +108,27 @@ class Keeper:
                 self._renew_at = time.monotonic() + self._backend.lease / 3
                 self._sweep_at = time.monotonic() + self._sweep_interval
             try:
-                for target in (self._hear, self._keep):
+                for name, target in (
+                    ("hear", self._doorbell.hear),
+                    ("keep", self._keep),
+                ):
                     threading.Thread(
                         target=target,
                         args=(closing,),
-                        name=f"chatstop{target.__name__}",
+                        name=f"chatstop_{name}",
                         daemon=True,
                     ).start()
             except BaseException:
-                self._closing = None
-                self._release(closing)
+                self._let_go(closing)
                 raise
+
+    def claim(self, task_id: str) -> None:
+        """Leave a task that is being announced out of renewals."""
+        self._claimed.add(task_id)
+
+    def release(self, task_id: str) -> None:
+        """Renew a task from now on."""
+        self._claimed.discard(task_id)
 
     def report(self, record: TaskRecord, reason: EndReason) -> None:
         """Have the store told of an end; returns at once."""
@@ -128,6 +145,11 @@ class Keeper:
         self.look_again()
         self._try_to_run()
 
+    def look_again(self) -> None:
+        """Have every task renewed and swept at once, until it succeeds."""
+        self._renew_at = self._sweep_at = 0.0
+        self._inbox.put(None)
+
     def close(self) -> None:
         """Report what there is to report, and let the threads end."""
         with self._lock:
@@ -143,11 +165,6 @@ class Keeper:
             self.run()
         except RuntimeError as error:
             logger.error("The keeper of tasks could not begin: %s", error)
-
-    def look_again(self) -> None:
-        """Have every task renewed and swept at once, until it succeeds."""
-        self._renew_at = self._sweep_at = 0.0
-        self._inbox.put(None)
 
     def _running_ids(self) -> list[str]:
         return [task.record.task_id for task in self._running()]
@@ -219,15 +236,15 @@ class Keeper:
             if not self._exiting.is_set():
                 left = left or not self._store.is_up
             if not received and self._inbox.empty() and not left:
-                self._closing = None
-                self._release(closing)
+                self._let_go(closing)
         if closing.is_set() and not self._inbox.empty():
             self._try_to_run()  # put by the garbage collector, after the look
         return closing.is_set()
 
-    def _release(self, closing: threading.Event) -> None:
+    def _let_go(self, closing: threading.Event) -> None:
+        self._closing = None
         closing.set()
-        self._doorbell.retry.set()
+        self._doorbell.retry()
 
     def _tell_store(self, ends: _Ends) -> None:
         now = time.monotonic()
@@ -238,7 +255,7 @@ class Keeper:
             running = [
                 task.record
                 for task in self._running()
-                if task.record.task_id not in self.claimed
+                if task.record.task_id not in self._claimed
             ]
             # Then, and not before: what has ended meanwhile is no longer running.
             self._drain(ends)
@@ -247,7 +264,7 @@ class Keeper:
                 self._renew(records)
         if self._store.found():
             # Stops are taken from now on, and must not wait for the doorbell's pause.
-            self._doorbell.retry.set()
+            self._doorbell.retry()
         while ends:
             self._end(ends)
             # A slow store must not let leases run out, nor stops wait.
@@ -282,35 +299,3 @@ class Keeper:
         except Exception:
             logger.exception("The end of %r is lost.", ends[0][0].task_id)
         ends.popleft()
-
-    def _hear(self, closing: threading.Event) -> None:
-        doorbell = self._doorbell
-
-        def heard(task_ids: Collection[str]) -> None:
-            if doorbell.found():
-                self._store.retry.set()
-            self._heard(task_ids)
-
-        while not closing.is_set():
-            doorbell.retry.clear()
-            lost = self._listen(heard, closing)
-            if closing.is_set():
-                break
-            if lost is not None:
-                doorbell.lost(lost)
-            doorbell.retry.wait(doorbell.backoff())
-            if not closing.is_set():
-                # The store may have come back empty without another call noticing.
-                self.look_again()
-
-    def _listen(
-        self, heard: Callable[[Collection[str]], None], closing: threading.Event
-    ) -> BackendError | None:
-        try:
-            self._backend.listen(self._worker_id, self._running_ids, heard, closing)
-        except BackendError as error:
-            return error
-        except Exception:  # nor must it leave this worker deaf
-            logger.exception("The doorbell raised what a backend should not.")
-            return BackendError("unexpected error")
-        return None

@@ -76,7 +76,7 @@ class Worker:
         with self._lock:
             if record.task_id in self._tasks:
                 raise TaskExists(f"The task id {record.task_id!r} is running.")
-            self._keeper.claimed.add(record.task_id)
+            self._keeper.claim(record.task_id)
             self._tasks[record.task_id] = task
             self._open.add(record)
         try:
@@ -100,7 +100,7 @@ class Worker:
         except BackendError as error:
             lost = error
         finally:
-            self._keeper.claimed.discard(record.task_id)
+            self._keeper.release(record.task_id)
         # Then, and not before: the keeper leaves out what is claimed.
         if lost is not None:
             self._keeper.lost(lost)
