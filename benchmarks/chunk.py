@@ -12,8 +12,8 @@ import redis
 from benchmarks.polled_flag import Answer
 from benchmarks.report import Figure, Row, at_most
 from benchmarks.route import make_app, start
+from benchmarks.stores import store
 from flask_chatstop import GenerationTask, chat_response
-from tests.redis_fixtures import REDIS_URL
 
 ROUNDS = 15
 CHUNKS = 20_000
@@ -96,7 +96,7 @@ def ways(
 def measure(quick: bool = False) -> Row:
     """Measure the CPU of each way, and the hop."""
     app, chatstop = make_app()
-    with redis.Redis.from_url(REDIS_URL) as flags:
+    with store("Redis") as url, redis.Redis.from_url(url) as flags:
         costs: dict[str, list[float]] = {}
         for _ in range(1 if quick else ROUNDS):
             for name, way in ways(lambda: start(app, chatstop), flags).items():

@@ -5,13 +5,11 @@ For a store of your own: ``python -m benchmarks.stop_latency URL [--others 200]`
 
 import argparse
 import math
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.other_stops import ROUNDS as ROUNDS_OF_RQ
@@ -23,7 +21,6 @@ from benchmarks.stop_latency_picture import draw
 from benchmarks.stops import LIMIT, Stops, describe, median, p99, times, times_longer
 from benchmarks.stores import STORES, store
 from flask_chatstop import BackendError, backend_from_url
-from tests.redis_server import HAS_SERVER, RedisServer
 
 HOW = f"""
 Two gunicorn servers share a store. One passes on, over httpx, the answer of a model
@@ -118,21 +115,6 @@ def figures_beside(ours: Stops, name: str, theirs: Stops) -> Iterator[Figure]:
             )
 
 
-@contextmanager
-def one_redis() -> Iterator[str]:
-    """Give the URL of a Redis of the benchmark's own where one can be started."""
-    if not HAS_SERVER:
-        with store("Redis") as url:
-            yield url
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder))
-        try:
-            yield server.url
-        finally:
-            server.kill()
-
-
 @dataclass(slots=True, kw_only=True)
 class Measured:
     """All that the row is made of."""
@@ -178,7 +160,7 @@ def measure_all(provider: Provider, redis_url: str, is_quick: bool) -> Measured:
 
 def measure(quick: bool = False) -> Row:
     """Measure all of it."""
-    with run_provider() as provider, one_redis() as redis_url:
+    with run_provider() as provider, store("Redis") as redis_url:
         measured = measure_all(provider, redis_url, quick)
     return Row(
         name="stop_latency",

@@ -2,15 +2,21 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
 
 from flask_chatstop.backends.database import DatabaseBackend
-from tests.database_fixtures import scratch_database
+from tests.database_fixtures import running, scratch_database
+from tests.mariadb_server import MariaDBServer
+from tests.postgresql_server import PostgreSQLServer
 from tests.redis_fixtures import REDIS_URL
+from tests.redis_server import HAS_SERVER, RedisServer
 
-_SERVERS = {
-    "PostgreSQL": "CHATSTOP_TEST_POSTGRESQL_URL",
-    "MariaDB": "CHATSTOP_TEST_MARIADB_URL",
+_SERVERS: dict[str, tuple[str, type[PostgreSQLServer] | type[MariaDBServer]]] = {
+    "PostgreSQL": ("CHATSTOP_TEST_POSTGRESQL_URL", PostgreSQLServer),
+    "MariaDB": ("CHATSTOP_TEST_MARIADB_URL", MariaDBServer),
 }
 DATABASES = ("SQLite", *_SERVERS)
 #: The stores that processes can share.
@@ -19,16 +25,42 @@ STORES = (*DATABASES, "Redis")
 
 @contextmanager
 def store(name: str) -> Iterator[str]:
-    """Give the URL of a fresh database with its table, or of the shared Redis."""
-    if name in _SERVERS:
-        with contextmanager(scratch_database)(_SERVERS[name]) as url:
-            yield url
-    elif name == "SQLite":
-        with tempfile.TemporaryDirectory() as folder:
-            url = f"sqlite:///{folder}/chatstop.db"
+    """Give the URL of a store that is empty, and has its table.
+
+    A database is made on the server that the environment names, or that listens at
+    the standard port; where there is none, and for Redis, a server is started.
+    """
+    with ExitStack() as stack:
+        if name == "Redis" and not HAS_SERVER:
+            yield REDIS_URL
+        elif name == "Redis":
+            server = RedisServer(_folder(stack))
+            stack.callback(server.kill)
+            yield server.url
+        elif name == "SQLite":
+            url = f"sqlite:///{_folder(stack)}/chatstop.db"
             backend = DatabaseBackend(url)
             backend.create_table()
             backend.close()
             yield url
-    else:
-        yield REDIS_URL if name == "Redis" else "memory://"
+        elif name in _SERVERS:
+            yield stack.enter_context(_database(name))
+        else:
+            yield "memory://"
+
+
+@contextmanager
+def _database(name: str) -> Iterator[str]:
+    variable, own_server = _SERVERS[name]
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(contextmanager(scratch_database)(variable))
+        except pytest.skip.Exception:
+            server = own_server()
+            stack.enter_context(contextmanager(running)(server))
+            url = server.url
+        yield url
+
+
+def _folder(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -4,13 +4,14 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from flask_chatstop.backends.database import DatabaseBackend
+from tests.mariadb_server import MariaDBServer
 from tests.postgresql_server import PostgreSQLServer
 
 SERVERS = {
@@ -58,9 +59,11 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'chatstop.db'}"
 
 
-@pytest.fixture(scope="session")
-def own_postgresql_server() -> Iterator[PostgreSQLServer]:
-    server = PostgreSQLServer()
+S = TypeVar("S", bound=PostgreSQLServer | MariaDBServer)
+
+
+def running(server: S) -> Iterator[S]:
+    """Run a server that has the table."""
     server.start()
     backend = DatabaseBackend(server.url)
     backend.create_table()
@@ -69,17 +72,35 @@ def own_postgresql_server() -> Iterator[PostgreSQLServer]:
     server.remove()
 
 
-@pytest.fixture
-def own_postgresql(
-    own_postgresql_server: PostgreSQLServer,
-) -> Iterator[PostgreSQLServer]:
+def well_again(server: S) -> Iterator[S]:
     """Give a server that a test may stop and hang; it is well again after it."""
-    server = own_postgresql_server
     yield server
     if server.process.poll() is None:
         server.go_on()
     else:
         server.start()
+
+
+@pytest.fixture(scope="session")
+def own_postgresql_server() -> Iterator[PostgreSQLServer]:
+    yield from running(PostgreSQLServer())
+
+
+@pytest.fixture
+def own_postgresql(
+    own_postgresql_server: PostgreSQLServer,
+) -> Iterator[PostgreSQLServer]:
+    yield from well_again(own_postgresql_server)
+
+
+@pytest.fixture(scope="session")
+def own_mariadb_server() -> Iterator[MariaDBServer]:
+    yield from running(MariaDBServer())
+
+
+@pytest.fixture
+def own_mariadb(own_mariadb_server: MariaDBServer) -> Iterator[MariaDBServer]:
+    yield from well_again(own_mariadb_server)
 
 
 @pytest.fixture

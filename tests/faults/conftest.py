@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.site import Site, site
-from tests.faults.stores import PostgreSQLStore, RedisStore, Store
+from tests.faults.stores import (
+    DatabaseStore,
+    PostgreSQLStore,
+    RedisStore,
+    RingingStore,
+    Store,
+)
+from tests.mariadb_server import MariaDBServer
 from tests.postgresql_server import PostgreSQLServer
 from tests.redis_server import RedisServer
 
@@ -18,14 +25,23 @@ def redis_store(server: RedisServer) -> RedisStore:
 
 @pytest.fixture
 def postgresql_store(own_postgresql: PostgreSQLServer) -> PostgreSQLStore:
-    store = PostgreSQLStore(own_postgresql)
-    store.empty()
+    return PostgreSQLStore(own_postgresql)
+
+
+@pytest.fixture
+def mariadb_store(own_mariadb: MariaDBServer) -> DatabaseStore:
+    return DatabaseStore(own_mariadb)
+
+
+@pytest.fixture(params=["redis_store", "postgresql_store", "mariadb_store"])
+def store(request: pytest.FixtureRequest) -> Store:
+    store: Store = request.getfixturevalue(request.param)
     return store
 
 
 @pytest.fixture(params=["redis_store", "postgresql_store"])
-def store(request: pytest.FixtureRequest) -> Store:
-    store: Store = request.getfixturevalue(request.param)
+def ringing_store(request: pytest.FixtureRequest) -> RingingStore:
+    store: RingingStore = request.getfixturevalue(request.param)
     return store
 
 

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg.sql import SQL, Identifier
+from sqlalchemy import text
 
+from flask_chatstop.backends.database import DatabaseBackend
+from tests.mariadb_server import MariaDBServer
 from tests.postgresql_server import PostgreSQLServer
 from tests.redis_server import RedisServer
 
@@ -28,6 +31,10 @@ class Store(Protocol):
     def thaw(self) -> None: ...
 
     def restart_empty(self) -> None: ...
+
+
+class RingingStore(Store, Protocol):
+    """One that pushes a stop to the worker of its task."""
 
     def rings(self, task_id: str) -> contextlib.AbstractContextManager[Rings]:
         """Count the rings for a task from now on."""
@@ -64,23 +71,28 @@ class RedisStore:
             yield count
 
 
-class PostgreSQLStore:
-    def __init__(self, server: PostgreSQLServer) -> None:
+class DatabaseStore:
+    def __init__(self, server: PostgreSQLServer | MariaDBServer) -> None:
         self._server = server
         self.port = server.port
         self.url = server.url
         self.freeze = server.hang
         self.thaw = server.go_on
+        self._empty()
 
     def restart_empty(self) -> None:
         self._server.stop()
         self._server.start()
-        self.empty()
+        self._empty()
 
-    def empty(self) -> None:
-        with self._connect() as connection:
-            connection.execute("TRUNCATE chatstop_task")
+    def _empty(self) -> None:
+        backend = DatabaseBackend(self.url)
+        with backend.engine.connect() as connection:
+            connection.execute(text("TRUNCATE TABLE chatstop_task"))
+        backend.close()
 
+
+class PostgreSQLStore(DatabaseStore):
     @contextmanager
     def rings(self, task_id: str) -> Iterator[Rings]:
         with self._connect() as connection:

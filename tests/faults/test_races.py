@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.faults.site import Chat, site
-from tests.faults.stores import Store
+from tests.faults.stores import RingingStore
 
 CROWD = 500
 
@@ -54,13 +54,13 @@ def parsed(answer: bytes) -> tuple[str, str]:
 
 @pytest.mark.parametrize("then", ["talk", "silence"])
 def test_of_500_stops_at_once_one_rings_and_one_end_is_reported(
-    store: Store, then: str, tmp_path: Path
+    ringing_store: RingingStore, then: str, tmp_path: Path
 ) -> None:
     with site(
-        tmp_path / "site", store.url, FLASK_CHATSTOP_OPERATION_TIMEOUT="20"
+        tmp_path / "site", ringing_store.url, FLASK_CHATSTOP_OPERATION_TIMEOUT="20"
     ) as chat_site:
         chat = chat_site.ask(then)
-        with store.rings(chat.task_id) as rings:
+        with ringing_store.rings(chat.task_id) as rings:
             answers = stop_by_a_crowd(chat)
             assert {status for status, _ in answers} == {"200"}
             assert {outcome for _, outcome in answers} <= {"stopping", "stopped"}
