@@ -132,9 +132,14 @@ class ChatStop(Blueprint):
             raise ConfigurationError(
                 f"source is {source!r}; give it a string of 1 to 255 characters."
             )
-        if isinstance(routes, str) or not routes:
+        is_list = not isinstance(routes, str) and bool(routes)
+        if not is_list or not all(map(_is_route, routes)):
             raise ConfigurationError(
                 f'routes is {routes!r}; give it a list, like ["chat-messages"].'
+            )
+        if user_loader is not None and not callable(user_loader):
+            raise ConfigurationError(
+                f"user_loader is a {type(user_loader).__name__}; give it a function."
             )
         if auth is not None and not (
             hasattr(auth, "login_required") and hasattr(auth, "current_user")
@@ -332,6 +337,10 @@ class ChatStop(Blueprint):
         if stop_requested.receivers:
             app = _current_app()
             send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
+
+
+def _is_route(route: object) -> bool:
+    return isinstance(route, str) and bool(re.fullmatch(r"[^<>]*[^<>/][^<>]*", route))
 
 
 def _current_app() -> Flask:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from flask import Response
 
 from flask_chatstop.backends import EndReason
+from flask_chatstop.backends.base import seconds
 from flask_chatstop.streaming import ChunkStream
-from flask_chatstop.tasks import GenerationEnd, GenerationTask
+from flask_chatstop.tasks import GenerationEnd, GenerationTask, check_callable
 
 logger = logging.getLogger(__name__)
 
@@ -51,18 +52,26 @@ def chat_response(
     :param metadata: goes into ``message_end`` beside ``end_reason``; read at the end,
         so the source may fill in its usage on the way.
     :param heartbeat: seconds of silence after which a ping is sent.
-    :raises ValueError: ``on_disconnect`` is neither of the two.
+    :raises ConfigurationError: the heartbeat is no number above 0.
     :raises RuntimeError: the task has a stream already.
+    :raises TypeError: the source is not iterable, or ``on_end`` cannot be called.
+    :raises ValueError: ``on_disconnect`` is neither of the two.
     """
     if on_disconnect not in ("stop", "continue"):
         raise ValueError(
             f"on_disconnect is {on_disconnect!r}, not 'stop' or 'continue'."
         )
+    heartbeat = seconds("heartbeat", heartbeat)
+    if on_end is not None:
+        check_callable("on_end", on_end)
     answer = _Answer(task, message_id, conversation_id, metadata)
+    stream = _EventStream(answer, task, pieces, upstream, heartbeat, on_disconnect)
     if on_end is not None:
         task.on_end(lambda end: on_end(answer.describe(end)))
-    stream = _EventStream(answer, task, pieces, upstream, heartbeat, on_disconnect)
-    return _response(task, stream)
+    response = _response(task, stream)
+    # The app may put an iterator of its own in our place, that has no close().
+    response.call_on_close(stream.close)
+    return response
 
 
 def stopped_response(task: GenerationTask) -> Response:
@@ -135,7 +144,7 @@ class _Answer:
         try:
             metadata = {**(self._metadata or {}), "end_reason": reason}
             return _frame({**event, "metadata": metadata}, task.app.json.dumps)
-        except (TypeError, ValueError):
+        except Exception:  # of whatever the app has put into it
             logger.exception("The metadata of task %s is no JSON.", task.id)
             return _frame({**event, "metadata": {"end_reason": reason}})
 

@@ -1,5 +1,6 @@
 """The helper thread that reads a source, and hangs up on what the source reads."""
 
+import _thread
 import contextvars
 import logging
 import os
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 from flask import Flask
 
 from flask_chatstop.chunk_queue import ChunkQueue
-from flask_chatstop.upstream import hang_up
+from flask_chatstop.upstream import hang_up, warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +101,18 @@ class Pump(Generic[T]):
                 return
             self._closed = True
             started = self._started
-        if not self._is_over:
-            self._hang_up()
         self.wake()
         self.items.unbind()
+        # In a thread of its own, since an upstream to be looked up is the app's code.
+        if not callable(self._upstream) or not aside(self._leave_for_good, started):
+            self._leave(started)
+
+    def _leave(self, started: bool) -> None:
+        # A source that has ended by itself may have given its connection to another.
+        if not self._is_over:
+            self._hang_up()
         if not started:
             self._close_source()
-        elif callable(self._upstream) and not self._is_over:
-            self._watch()
 
     def _upstream_now(self) -> object:
         if self._upstream is None:
@@ -119,25 +124,19 @@ class Pump(Generic[T]):
             upstream = self._upstream_now()
             if upstream is not self._left:
                 self._left = upstream
-                hang_up(upstream)
+                if not hang_up(upstream) and self._upstream is not None:
+                    warn_of_unknown(upstream)
         except Exception:  # the upstream is the app's object, and the end goes on
             if not self._has_failed:
                 self._has_failed = True
                 logger.exception("Could not hang up on the upstream.")
 
-    def _watch(self) -> None:
-        try:
-            threading.Thread(
-                target=self._hang_up_until_over, name="chatstop_hang_up", daemon=True
-            ).start()
-        except RuntimeError as error:  # there are too many threads
-            logger.error("A source may ask its model again: %s", error)
-
-    def _hang_up_until_over(self) -> None:
+    def _leave_for_good(self, started: bool) -> None:
+        self._leave(started)
         # The source may wait for an answer's first bytes, or ask for another answer:
         # a silent one would be waited for without an end.
         pause = _SOON
-        while not self._is_over:
+        while started and not self._is_over:
             time.sleep(pause)
             pause = min(2 * pause, _LATER)
             if not self._is_over:
@@ -179,3 +178,14 @@ class Pump(Generic[T]):
                     close()
             except Exception as error:  # it is over, whatever the source makes of it
                 logger.debug("Closing the source raised %r.", error)
+
+
+def aside(act: Callable[..., object], *arguments: object) -> bool:
+    """Do something in a thread of its own, and tell whether there was one to be had."""
+    try:
+        # Not a Thread, whose start() waits until it runs: the reader is to have the
+        # interpreter first, and send the last bytes.
+        _thread.start_new_thread(act, arguments)
+    except RuntimeError:
+        return False
+    return True

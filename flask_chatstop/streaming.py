@@ -43,7 +43,8 @@ class ChunkStream(Iterator[T]):
         if self._task.stopped:
             self._finish(EndReason.STOPPED)
         if isinstance(item, End):
-            reason = EndReason.FAILED if item.error else EndReason.FINISHED
+            failed = item.error is not None
+            reason = EndReason.FAILED if failed else EndReason.FINISHED
             self._finish(reason, item.error)
         return item
 
@@ -59,7 +60,8 @@ class ChunkStream(Iterator[T]):
         self, reason: EndReason, error: BaseException | None = None
     ) -> NoReturn:
         self._is_over = True
-        self._task.end(reason, error)
+        if not self._task.end(reason, error):
+            self._task.wait_until_reported()
         if error is not None and self._task.end_reason is EndReason.FAILED:
             if not isinstance(error, Exception):
                 # It was meant for the source's thread, and would end the server's.

@@ -1,6 +1,5 @@
 """The handle of one running generation."""
 
-import _thread
 import logging
 import os
 import threading
@@ -14,7 +13,7 @@ from flask import Flask
 from flask_chatstop.backends import EndReason, TaskRecord
 from flask_chatstop.backends.base import seconds
 from flask_chatstop.errors import TaskStopped
-from flask_chatstop.pump import Pump
+from flask_chatstop.pump import Pump, aside
 from flask_chatstop.signals import send, task_ended, task_started
 from flask_chatstop.streaming import ChunkStream
 from flask_chatstop.worker import Worker
@@ -27,6 +26,15 @@ T = TypeVar("T")
 _AFTER_THE_READER = 0.001
 #: Seconds that a reader may take to report the end of a stopped task.
 _STALLED = 1.0
+
+
+def check_callable(name: str, callback: object) -> None:
+    """Refuse what cannot be called.
+
+    :raises TypeError: it cannot.
+    """
+    if not callable(callback):
+        raise TypeError(f"{name} is a {type(callback).__name__}; give it a function.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +75,7 @@ class GenerationTask:
         self._pid: int | None = None
         self._pump: Pump[Any] | None = None
         self._stopped = False
-        self._is_over = threading.Event()
+        self._is_reported = threading.Event()
         self._end_reason: EndReason | None = None
         self._on_stop: list[Callable[[], object]] = []
         self._on_end: list[Callable[[GenerationEnd], object]] = []
@@ -126,15 +134,17 @@ class GenerationTask:
     def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
         """Have ``callback()`` called when the task is stopped, at once if it was.
 
-        It runs in a thread that this stop alone uses, or in the caller's if the stop
-        came before, without an app context. What it raises is logged. May be used as
-        a decorator.
+        It runs in a thread of its own, or in the caller's if the stop came before,
+        without an app context. What it raises is logged. May be used as a decorator.
+
+        :raises TypeError: it cannot be called.
         """
+        check_callable("on_stop", callback)
         with self._lock:
             if not self._stopped:
                 self._on_stop.append(callback)
                 return callback
-        self._call([callback])
+        self._call(callback)
         return callback
 
     def on_end(
@@ -147,7 +157,9 @@ class GenerationTask:
         decorator.
 
         :raises RuntimeError: the generation has ended already.
+        :raises TypeError: it cannot be called.
         """
+        check_callable("on_end", callback)
         with self._lock:
             if self._end_reason is not None:
                 raise RuntimeError(f"Task {self.id} has ended; register on_end before.")
@@ -176,31 +188,34 @@ class GenerationTask:
             pump = self._pump
         if pump is not None:
             pump.wake()
-            _aside(self._call_off, pump)
-        if callbacks:
-            _aside(self._call, callbacks)
+            _late_if_not_aside(self._call_off, pump)
+        for callback in callbacks:
+            _late_if_not_aside(self._call_soon, callback)
         return True
 
     def _call_off(self, pump: Pump[Any]) -> None:
         time.sleep(_AFTER_THE_READER)
         pump.close()
         # A reader whose client has stalled cannot report the end.
-        if not self._is_over.wait(_STALLED):
+        if not self._is_reported.wait(_STALLED):
             self.end(EndReason.STOPPED)
 
-    def _call(self, callbacks: Iterable[Callable[[], object]]) -> None:
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception:
-                logger.exception("on_stop of task %s failed.", self.id)
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        time.sleep(_AFTER_THE_READER)
+        self._call(callback)
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            logger.exception("on_stop of task %s failed.", self.id)
 
     def end(self, reason: EndReason | str, error: BaseException | None = None) -> bool:
         """Report how the generation ended; the first report counts.
 
-        :meth:`stream` and ``chat_response`` do it by themselves; a loop of your own
-        calls it. The end of a task that was asked to stop is ``stopped``, whatever
-        is reported: the stop may have caused it.
+        A loop of your own calls it; :meth:`stream` and ``chat_response`` do it by
+        themselves, so a source of theirs does not. The end of a task that was asked to
+        stop is ``stopped``, whatever is reported: the stop may have caused it.
 
         :param reason: an :class:`EndReason` or its value.
         :param error: what went wrong, if the reason is ``failed``.
@@ -216,7 +231,6 @@ class GenerationTask:
             if self._stopped:
                 reason, error = EndReason.STOPPED, None
             self._end_reason = reason  # first, see the lock
-            self._is_over.set()
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
         try:
@@ -226,8 +240,14 @@ class GenerationTask:
             try:
                 self._report(reason, error, callbacks)
             finally:
+                self._is_reported.set()
                 self._worker.ended(self, reason)
         return True
+
+    def wait_until_reported(self) -> None:
+        """Wait until ``on_end`` has been called, if another thread is doing it."""
+        if not self._is_copy:
+            self._is_reported.wait()
 
     def _report(
         self,
@@ -243,13 +263,18 @@ class GenerationTask:
             duration=duration,
             error=error,
         )
+        exits: list[BaseException] = []
         with self._app.app_context():
             for callback in callbacks:
                 try:
                     callback(end)
                 except Exception:
                     logger.exception("on_end of task %s failed.", self.id)
+                except BaseException as error:  # when the others have been called
+                    exits.append(error)
             send(task_ended, self._app, task=self, reason=reason, duration=duration)
+        for exit_ in exits:
+            raise exit_
 
     @overload
     def stream(
@@ -301,11 +326,7 @@ class GenerationTask:
         return ChunkStream(self, pump, heartbeat)
 
 
-def _aside(act: Callable[..., object], *arguments: object) -> None:
-    """Do something in a thread of its own."""
-    try:
-        # Not a Thread, whose start() waits until it runs: the reader is to have the
-        # interpreter first, and send the last bytes.
-        _thread.start_new_thread(act, arguments)
-    except RuntimeError:  # there are too many threads: late is not never
+def _late_if_not_aside(act: Callable[..., object], *arguments: object) -> None:
+    # Where there are too many threads, late is not never.
+    if not aside(act, *arguments):
         act(*arguments)

@@ -2,7 +2,8 @@
 
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 logger = logging.getLogger(__name__)
 
@@ -24,25 +25,49 @@ def hang_up(response: object) -> bool:
         openai or anthropic, a socket, or anything with a ``shutdown()``.
     :returns: whether there was an open connection to shut down.
     """
+    way = _way(response)
+    return way is not None and way()
+
+
+def warn_of_unknown(response: object) -> None:
+    """Log that a response is nothing that :func:`hang_up` knows, if it is so."""
+    if response is not None and _way(response) is None:
+        logger.warning(
+            "Cannot hang up on a %s; give the provider's streaming response as"
+            " upstream, or what closes it to on_stop.",
+            type(response).__name__,
+        )
+
+
+def _way(response: object) -> Callable[[], bool] | None:
+    """Give what hangs up on the first layer that is known."""
     for layer in _layers(response):
         extensions = getattr(layer, "extensions", None)
         if isinstance(extensions, Mapping) and "network_stream" in extensions:
-            return _hang_up_httpx(layer, extensions)
+            return partial(_hang_up_httpx, layer, extensions)
         if isinstance(layer, socket.socket):
-            return _shut_down(layer)
+            return partial(_shut_down, layer)
         # urllib3's shutdown() is SSLSocket's on TLS, and of the reading side only.
         sock = getattr(getattr(layer, "_sock_shutdown", None), "__self__", None)
         if isinstance(sock, socket.socket):
-            in_use = getattr(layer, "_connection", None) is not None
-            return in_use and _shut_down(sock)
+            return partial(_hang_up_urllib3, layer, sock)
         shutdown = getattr(layer, "shutdown", None)
         if callable(shutdown):
-            try:
-                shutdown()
-            except (OSError, RuntimeError, ValueError):  # closed, or in the pool again
-                return False
-            return True
-    return False
+            return partial(_call, shutdown)
+    return None
+
+
+def _hang_up_urllib3(response: object, sock: socket.socket) -> bool:
+    in_use = getattr(response, "_connection", None) is not None
+    return in_use and _shut_down(sock)
+
+
+def _call(shutdown: Callable[[], object]) -> bool:
+    try:
+        shutdown()
+    except (OSError, RuntimeError, ValueError):  # closed, or in the pool again
+        return False
+    return True
 
 
 def _layers(response: object) -> Iterator[object]:

@@ -143,10 +143,13 @@ def test_a_password_is_in_no_message(url: str, open_backend: Open) -> None:
     assert raised.value.__cause__ is not None
 
 
-def test_a_url_that_cannot_be_read_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url", ["postgresql:/alice:%s@h/x", "postgresql://alice@h:%s/x"]
+)
+def test_a_url_that_cannot_be_read_is_not_shown(url: str) -> None:
     secret = "s3cret"
     with pytest.raises(ConfigurationError) as raised:
-        DatabaseBackend(f"postgresql:/alice:{secret}@h/x")
+        backend_from_url(url % secret)
     assert secret not in "".join(traceback.format_exception(raised.value))
 
 

@@ -4,7 +4,8 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections import UserDict
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from flask import Response, current_app
 
 from flask_chatstop import (
+    ConfigurationError,
     EndReason,
     GenerationEnd,
     GenerationTask,
@@ -19,7 +21,7 @@ from flask_chatstop import (
     task_ended,
 )
 from flask_chatstop.testing import wait_until
-from tests.chat import AUTH, Chat, Source
+from tests.chat import AUTH, Answer, Chat, Source
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
@@ -239,6 +241,78 @@ def test_a_client_that_leaves_after_the_end_changes_nothing(on_disconnect: str) 
     assert [end.reason for end in chat.ends] == ["finished"]
 
 
+def test_a_client_that_is_slow_is_not_told_of_the_end_before_the_answer_is_saved() -> (
+    None
+):
+    saving, may_save = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def save(end: GenerationEnd) -> None:
+        saving.set()
+        assert may_save.wait(10)
+        order.append("saved")
+
+    def read(answer: Answer) -> None:
+        answer.rest()
+        order.append("told")
+
+    chat = Chat(Source("One "))
+    answer = chat.ask()
+    chat.tasks[0].on_end(save)
+    answer.next()
+    chat.stop(answer.task_id)
+    assert saving.wait(10)  # for the client takes nothing
+    reading = threading.Thread(target=read, args=[answer])
+    reading.start()
+    reading.join(0.3)
+    may_save.set()
+    reading.join()
+    assert order == ["saved", "told"]
+
+
+def test_a_client_that_leaves_is_noticed_behind_an_iterator_without_a_close() -> None:
+    source = Source("One ")
+    chat = Chat(source)
+
+    @chat.app.after_request
+    def wrap(response: Response) -> Response:
+        response.response = map(bytes, response.response)  # type: ignore[arg-type]
+        return response
+
+    answer = chat.ask()
+    answer.next()
+    answer.leave()
+    assert [end.reason for end in chat.ends] == ["disconnected"]
+    source.go_on.set()
+
+
+def test_a_second_response_of_a_task_is_refused_and_saves_nothing() -> None:
+    chat = Chat()
+    ends: list[GenerationEnd] = []
+    answer = chat.ask()
+    with pytest.raises(RuntimeError, match="has a stream"):
+        chat_response(chat.tasks[0], ["again"], on_end=ends.append)
+    answer.rest()
+    assert [end.text for end in chat.ends] == ["One two"]
+    assert ends == []
+
+
+def test_what_cannot_be_called_at_the_end_is_refused_at_the_start() -> None:
+    chat = Chat()
+    chat.ask()
+    with pytest.raises(TypeError, match="on_end is a str; give it a function"):
+        chat_response(chat.tasks[0], ["One"], on_end="save")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_stop is a str; give it a function"):
+        chat.tasks[0].on_stop("save")  # type: ignore[arg-type]
+
+
+def test_a_response_without_a_heartbeat_is_refused() -> None:
+    chat = Chat(heartbeat=None)
+    chat.app.testing = True
+    with pytest.raises(ConfigurationError, match="heartbeat is None"):
+        chat.ask()
+
+
 def test_a_head_request_ends_what_it_began() -> None:
     chat = Chat()
     ends: list[EndReason] = []
@@ -304,10 +378,16 @@ def test_metadata_may_be_filled_in_on_the_way() -> None:
     assert end["metadata"] == {"usage": {"price": "0.1"}, "end_reason": "finished"}
 
 
+class Unreadable(UserDict[str, object]):
+    def __getitem__(self, key: str) -> object:
+        raise KeyError(key)
+
+
+@pytest.mark.parametrize("metadata", [{"usage": object()}, Unreadable(usage=1)])
 def test_metadata_that_is_no_json_is_logged_and_left_out(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, metadata: Mapping[str, object]
 ) -> None:
-    end = Chat(metadata={"usage": object()}).ask().rest()[-1]
+    end = Chat(metadata=metadata).ask().rest()[-1]
     assert end["metadata"] == {"end_reason": "finished"}
     assert "metadata" in caplog.text
 

@@ -241,7 +241,9 @@ def test_all_tasks_of_nobody_in_particular_are_never_stopped(user: Any) -> None:
     assert not task.stopped
 
 
-@pytest.mark.parametrize("routes", ["chat-messages", (), None])
+@pytest.mark.parametrize(
+    "routes", ["chat-messages", (), None, [5], [""], ["/"], ["<task_id>"]]
+)
 def test_routes_that_are_no_list_are_refused(routes: Any) -> None:
     with pytest.raises(ConfigurationError, match="routes is"):
         ChatStop(routes=routes)
@@ -250,6 +252,11 @@ def test_routes_that_are_no_list_are_refused(routes: Any) -> None:
 def test_an_authenticator_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="login_required and current_user"):
         ChatStop(auth=object())  # type: ignore[arg-type]
+
+
+def test_a_user_loader_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="user_loader is a str"):
+        ChatStop(user_loader="alice")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("user", [True, ["alice"], "", 1.5])

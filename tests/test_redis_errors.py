@@ -23,8 +23,9 @@ from tests.redis_server import RedisServer
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:sec/ret@host", "redis://host?timeout=secret", "redis://h?secret=1"],
-)
+    ["redis://:sec/ret@host", "redis://host?timeout=secret", "redis://h?secret=1",
+     "redis://[sec", "rediss://host?ssl_cert_reqs=secret"],
+)  # fmt: skip
 def test_a_url_that_cannot_be_read_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read") as caught:
         backend_from_url(url)
@@ -37,6 +38,10 @@ def test_anything_but_a_client_that_waits_is_refused() -> None:
         RedisBackend(object())  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="not asynchronous"):
         RedisBackend(redis.asyncio.Redis())
+    with pytest.raises(ConfigurationError, match="ConnectionPool"):
+        RedisBackend(redis.ConnectionPool())  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="prefix is 5"):
+        RedisBackend("redis://localhost", prefix=5)  # type: ignore[arg-type]
 
 
 def test_a_missing_package_is_named() -> None:

@@ -260,6 +260,48 @@ def test_an_error_of_the_source_is_raised_to_the_reader(task: GenerationTask) ->
     assert list(stream) == []
 
 
+def test_an_error_that_is_not_true_is_a_failure_all_the_same(
+    task: GenerationTask,
+) -> None:
+    class Nothing(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    def source() -> Iterator[str]:
+        raise Nothing
+        yield
+
+    with pytest.raises(Nothing):
+        list(task.stream(source()))
+    assert task.end_reason is EndReason.FAILED
+
+
+def test_an_upstream_that_takes_for_ever_to_be_looked_up_delays_nobody(
+    task: GenerationTask,
+) -> None:
+    source, ended = Source("One "), threading.Event()
+    task.on_end(lambda end: ended.set())
+    stream = task.stream(source(), upstream=threading.Event().wait)
+    next(stream)
+    leaving = threading.Thread(target=stream.close, daemon=True)
+    leaving.start()
+    leaving.join(5)
+    assert not leaving.is_alive()
+    assert ended.is_set()
+    source.go_on.set()
+
+
+def test_an_upstream_that_cannot_be_hung_up_on_is_told_in_the_log(
+    task: GenerationTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source("One ")
+    stream = task.stream(source(), upstream=iter("abc"))
+    next(stream)
+    stream.close()
+    assert "Cannot hang up on a str_ascii_iterator; give" in caplog.text
+    source.go_on.set()
+
+
 def test_a_provider_that_cuts_the_connection_is_a_failure(task: GenerationTask) -> None:
     with (
         provider(then="crash") as server,

@@ -89,7 +89,7 @@ def test_a_failing_callback_is_logged_and_stops_no_other(
     task.on_stop(called.set)
     task.stop()
     assert called.wait(5)
-    assert "in the callback" in caplog.text
+    wait_until(lambda: "in the callback" in caplog.text)
 
 
 def test_a_callback_that_blocks_delays_no_other_stop(chat: Chat) -> None:
@@ -196,6 +196,24 @@ def test_on_end_runs_in_the_app_context_and_its_error_is_logged(
     task.end("finished")
     assert names == ["chat"]
     assert "could not save" in caplog.text
+
+
+def test_an_exit_in_on_end_keeps_nobody_from_knowing(chat: Chat) -> None:
+    task = new_task(chat)
+    heard: list[str] = []
+
+    @task.on_end
+    def leave(end: GenerationEnd) -> None:
+        raise SystemExit(3)
+
+    task.on_end(lambda end: heard.append("on_end"))
+    with (
+        task_ended.connected_to(lambda *_, **__: heard.append("signal"), chat.app),
+        pytest.raises(SystemExit),
+    ):
+        task.end("finished")
+    assert heard == ["on_end", "signal"]
+    assert chat.stop(task.id).headers["Chatstop-Outcome"] in ("stopping", "ended")
 
 
 def test_the_signals_tell_of_the_start_and_of_the_one_end(chat: Chat) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from flask_chatstop.backends.base import (
     EndReason,
@@ -43,7 +42,7 @@ def backend_from_url(
     :param lease: see :class:`StopBackend`, like the other options.
     :raises ConfigurationError: no backend has this scheme, or its package is missing.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0].lower()
     if scheme == "memory":
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
     if scheme in _REDIS_SCHEMES:

@@ -25,7 +25,7 @@ from flask_chatstop.backends.redis_client import (
     exceptions_of,
     raise_as_backend_error,
 )
-from flask_chatstop.errors import BackendError
+from flask_chatstop.errors import BackendError, ConfigurationError
 
 T = TypeVar("T")
 
@@ -63,6 +63,8 @@ class RedisBackend(StopBackend):
         timeout: float = 2.0,
     ) -> None:
         super().__init__(lease=lease, retention=retention, timeout=timeout)
+        if not isinstance(prefix, str):
+            raise ConfigurationError(f"prefix is {prefix!r}; give it a string.")
         self._prefix = prefix
         self._channels = f"{prefix}worker:"
         self._url = url_or_client if isinstance(url_or_client, str) else None

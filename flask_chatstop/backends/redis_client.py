@@ -38,6 +38,7 @@ def connect(url: str, timeout: float) -> Any:
     try:
         from redis import Redis
         from redis.backoff import NoBackoff
+        from redis.exceptions import RedisError
         from redis.retry import Retry
     except ImportError as error:
         raise ConfigurationError(
@@ -59,7 +60,7 @@ def connect(url: str, timeout: float) -> Any:
         client = Redis.from_url(f"{scheme}://{address}", **options)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError):
+    except (RedisError, TypeError, ValueError):
         # Without their message, which may quote the part of a URL that is a password.
         raise ConfigurationError(
             "The Redis URL cannot be read; write it like"
@@ -77,7 +78,8 @@ def exceptions_of(client: object) -> ModuleType:
     modules = [base.__module__.split(".") for base in type(client).__mro__]
     for package in ("redis", "valkey"):
         made_it = any(module[0] == package for module in modules)
-        if made_it and [package, "asyncio"] not in [module[:2] for module in modules]:
+        is_async = [package, "asyncio"] in [module[:2] for module in modules]
+        if made_it and not is_async and hasattr(client, "execute_command"):
             return importlib.import_module(f"{package}.exceptions")
     raise ConfigurationError(
         f"RedisBackend was given a {type(client).__name__}; give it a URL, or a client"

@@ -31,7 +31,7 @@ def parse_url(url: str | URL) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "The database URL cannot be read; write it like"
             " postgresql://user:password@host/name."

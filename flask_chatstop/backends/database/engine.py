@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -113,9 +113,12 @@ class Database:
         """
         engine, deadline = self.engine, time.monotonic() + self._timeout
         try:
-            with _connection(engine, deadline) as (connection, driver):
-                connection.detach()
-                yield driver
+            with ExitStack() as stack:
+                # In its turn, for the pool has no place for one more.
+                with self._turns.taken(deadline) if self._turns else nullcontext():
+                    opened = stack.enter_context(_connection(engine, deadline))
+                    opened[0].detach()
+                yield opened[1]
         except ChatStopError:
             raise
         except Exception as error:

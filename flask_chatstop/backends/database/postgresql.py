@@ -37,6 +37,7 @@ class PostgreSQLConnect:
         deadline = time.monotonic() + self._timeout
         # psycopg takes less than 2 for 2, as libpq does.
         cparams.setdefault("connect_timeout", max(2, math.ceil(self._timeout)))
+        cparams["client_encoding"] = "utf8"
         driver = dialect.loaded_dbapi
         if self._options:
             options = f"{self._options} {cparams.get('options', '')}".strip()
