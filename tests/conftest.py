@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,15 @@ pytest_plugins = [
     "tests.faulty_worker",
     "tests.redis_fixtures",
 ]
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let threads take turns a thousand times as often, so that they interleave."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(interval / 1000)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

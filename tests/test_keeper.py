@@ -100,6 +100,55 @@ def test_a_doorbell_does_not_sleep_on_when_the_store_is_found() -> None:
     worker.close()
 
 
+class Ringing(FaultyBackend):
+    """A store whose doorbell may be found before the store is looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_mute, self.back = True, threading.Event()
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+        super().check()
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        if self.is_mute:
+            self.is_mute = False
+            assert self.back.wait(30)
+            raise BackendError("the server was restarted")
+        super().listen(worker_id, running, heard, closing)
+
+
+def test_a_keeper_does_not_sleep_on_when_the_doorbell_is_found() -> None:
+    store = Ringing()
+    worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)
+    store.is_cut = True
+    task = begin(worker)
+    # After its sixth try the keeper waits for 2.5 seconds or more.
+    wait_until(lambda: store.checks == 6)
+    store.is_cut = False
+    store.back.set()
+    found = threading.Event()
+
+    def find() -> None:
+        wait_until(
+            lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+        )
+        found.set()
+
+    threading.Thread(target=find).start()
+    assert found.wait(2)
+    task.end(EndReason.FINISHED)
+    worker.close()
+
+
 class Forgetful(FaultyBackend):
     """A store that comes back empty, as a server does that keeps nothing on disk."""
 

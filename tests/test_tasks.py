@@ -149,23 +149,32 @@ def test_the_first_end_counts_and_is_reported_once(
         task.on_end(ends.append)
 
 
+@pytest.mark.usefixtures("restless")
 def test_an_end_is_reported_once_however_many_threads_report_it(chat: Chat) -> None:
-    task = new_task(chat)
-    ends: list[GenerationEnd] = []
-    task.on_end(ends.append)
-    barrier = threading.Barrier(50)
+    tasks = [new_task(chat) for _ in range(300)]
+    ends: list[str] = []
+    for task in tasks:
+        task.on_end(lambda end: ends.append(end.task_id))
+    barrier = threading.Barrier(4)
 
-    def end() -> None:
-        barrier.wait()
-        task.stop()
-        task.end(EndReason.FINISHED)
+    def end_all() -> None:
+        for number, task in enumerate(tasks):
+            barrier.wait()
+            if number % 2:
+                task.stop()
+            task.end(EndReason.FINISHED)
 
-    threads = [threading.Thread(target=end) for _ in range(50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(ends) == 1
+    def receiver(sender: Flask, task: GenerationTask, **_: object) -> None:
+        signals.append(task.id)
+
+    signals: list[str] = []
+    threads = [threading.Thread(target=end_all) for _ in range(4)]
+    with task_ended.connected_to(receiver, chat.app):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(ends) == sorted(signals) == sorted(task.id for task in tasks)
 
 
 def test_every_end_of_a_stopped_task_is_a_stop(chat: Chat) -> None:

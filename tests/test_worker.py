@@ -6,12 +6,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 from collections.abc import Collection, Sequence
 
 import pytest
 
-from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
+from flask_chatstop import BackendError, EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, new_record, wait_until
 from flask_chatstop.worker import Worker
 from tests.faulty_worker import FaultyBackend, Task, begin
@@ -23,6 +24,30 @@ def test_a_stop_rings_the_worker_that_runs_the_task(
     task = begin(worker)
     assert elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
     assert task.stopped.wait(5)
+
+
+def test_a_task_of_this_worker_is_stopped_before_the_store_is_asked() -> None:
+    class Slow(FaultyBackend):
+        def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+            assert task.stopped.wait(5), "it waits for the store"
+            return super().stop(task_id, owner)
+
+    worker = Worker(Slow())
+    task = begin(worker)
+    assert worker.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    task.end(EndReason.STOPPED)
+    worker.close()
+
+
+def test_a_task_is_renewed_with_time_to_try_again(
+    worker: Worker, backend: FaultyBackend
+) -> None:
+    task = begin(worker)
+    assert worker._keeper._renew_at <= time.monotonic() + backend.lease / 2
+    renewed = worker._keeper._renew_at
+    wait_until(lambda: worker._keeper._renew_at > renewed)
+    assert worker._keeper._renew_at <= time.monotonic() + backend.lease / 2
+    task.end(EndReason.FINISHED)
 
 
 def test_a_lost_ring_is_made_good_by_the_sweep(

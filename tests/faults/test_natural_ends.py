@@ -1,8 +1,7 @@
 """Stops that come in the instant of the natural end, ten thousand times."""
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -44,15 +43,6 @@ def begin(chat: Chat) -> GenerationTask:
             lambda: chat.chatstop.start(user="alice")
         )
         return start()
-
-
-@pytest.fixture
-def restless() -> Iterator[None]:
-    """Let threads take turns a thousand times as often, so that they interleave."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(interval / 1000)
-    yield
-    sys.setswitchinterval(interval)
 
 
 @pytest.mark.usefixtures("restless")
