@@ -103,14 +103,15 @@ class Pump(Generic[T]):
             started = self._started
         self.wake()
         self.items.unbind()
+        if self._is_over:
+            # Its connection may serve somebody else by now.
+            return
         # In a thread of its own, since an upstream to be looked up is the app's code.
         if not callable(self._upstream) or not aside(self._leave_for_good, started):
             self._leave(started)
 
     def _leave(self, started: bool) -> None:
-        # A source that has ended by itself may have given its connection to another.
-        if not self._is_over:
-            self._hang_up()
+        self._hang_up()
         if not started:
             self._close_source()
 

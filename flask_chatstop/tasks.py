@@ -170,8 +170,8 @@ class GenerationTask:
         """Stop the generation here and now; callable from any thread.
 
         Wakes the stream's reader, and leaves hanging up and the callbacks of
-        :meth:`on_stop` to a thread of their own, so that a slow one delays no
-        other stop.
+        :meth:`on_stop` to threads of their own, so that a slow one delays no other
+        stop.
 
         :returns: whether the generation was still running; a forked child's copy of a
             task that its parent runs is not, and is left alone.
@@ -273,8 +273,8 @@ class GenerationTask:
                 except BaseException as error:  # when the others have been called
                     exits.append(error)
             send(task_ended, self._app, task=self, reason=reason, duration=duration)
-        for exit_ in exits:
-            raise exit_
+        if exits:
+            raise exits[0]
 
     @overload
     def stream(

@@ -200,6 +200,25 @@ class BackendContract:
         assert backend.stops(worker_id, [stopping.task_id]) == {stopping.task_id}
         assert backend.stop(ended.task_id, ALICE) is StopOutcome.ENDED
 
+    def test_a_task_whose_lease_ran_out_after_its_stop_is_stopping_when_renewed(
+        self,
+    ) -> None:
+        backend = self.open_backend(lease=0.5)
+        record, theirs = new_record(), new_record()
+        for each in (record, theirs):
+            backend.announce(each)
+            assert backend.stop(each.task_id, ALICE) is StopOutcome.STOPPING
+        for each in (record, theirs):
+            wait_until(lambda task_id=each.task_id: not backend.tasks(task_id=task_id))  # type: ignore[misc]
+            assert backend.stop(each.task_id, ALICE) is StopOutcome.MISSING
+            assert backend.stops(each.worker_id, [each.task_id]) == set()
+            backend.end(each, EndReason.FINISHED)
+        backend.renew([record])
+        assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}
+        assert backend.announce(theirs) is True
+        assert backend.stops(theirs.worker_id, [theirs.task_id]) == set()
+        backend.close()
+
     def test_renewing_leaves_a_task_of_another_worker_as_it_is(
         self, backend: StopBackend
     ) -> None:

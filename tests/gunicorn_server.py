@@ -20,6 +20,8 @@ ROOT = Path(__file__).parent.parent
 AUTH = {"Authorization": "Bearer demo-key"}
 # A connection that is kept leads to the same worker again.
 _NO_KEEPING = httpx.Limits(max_keepalive_connections=0)
+#: Requests until the one worker that is wanted of a few has taken one.
+_TRIES = 2_000
 
 
 class Server:
@@ -56,10 +58,11 @@ class Server:
         return self._stop_by(task_id, By=pid)
 
     def _stop_by(self, task_id: str, **choice: str) -> httpx.Response:
-        while True:
+        for _ in range(_TRIES):
             response = self.stop(task_id, **choice)
             if response.status_code != httpx.codes.MISDIRECTED_REQUEST:
                 return response
+        raise AssertionError(f"no such worker answers: {choice}")
 
 
 @contextmanager
@@ -127,11 +130,12 @@ class Reader:
         request = self._client.build_request(
             "POST", self._url, json=self._body, headers=headers
         )
-        while True:
+        for _ in range(_TRIES):
             response = self._client.send(request, stream=True)
             if response.status_code != httpx.codes.MISDIRECTED_REQUEST:
                 return response
             response.close()
+        raise AssertionError("no such worker answers")
 
     def _read(self) -> None:
         try:

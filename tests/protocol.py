@@ -158,15 +158,41 @@ class Protocol(RuleBasedStateMachine):
             branch.line.is_cut = False
 
     @precondition(lambda self: self.store.can_expire and not self.is_away)
+    @precondition(lambda self: any(b.line.is_cut for b in self.alive))
+    @rule()
+    def let_the_leases_of_one_that_is_cut_off_run_out(self) -> None:
+        for branch in self.alive:
+            if branch.line.is_cut:
+                self.let_leases_run_out(branch)
+
+    @precondition(lambda self: self.store.can_expire and not self.is_away)
+    @precondition(lambda self: not any(b.line.is_cut for b in self.alive))
+    @rule(generation=generations, number=st.integers(1, 2))
+    def stop_one_that_is_cut_off_for_longer_than_its_lease(
+        self, generation: Generation, number: int
+    ) -> None:
+        branch = generation.branch
+        if branch.is_dead:
+            return
+        branch.line.is_cut = branch.is_doubtful = True
+        elsewhere = self.branch(number, after=branch)
+        self.stop_through(elsewhere, generation, may_end=False)
+        self.let_leases_run_out(branch)
+
+    @precondition(lambda self: self.store.can_expire and not self.is_away)
     @precondition(lambda self: len(self.alive) == 3)
     @rule(number=NUMBERS)
     def die(self, number: int) -> None:
         branch = self.branch(number)
         branch.line.is_cut = branch.is_dead = True
+        self.let_leases_run_out(branch)
+
+    def let_leases_run_out(self, branch: Branch) -> None:
         # In its name, since nobody waits for a lease of a minute to run out.
         heir = self.store.open(lease=0.1)
         heir.renew([generation.task.record for generation in branch.generations])
         for generation in branch.generations:
+            generation.may_be_unknown = True
             wait_until(lambda known=generation: not self.knows(known))  # type: ignore[misc]
         heir.close()
 

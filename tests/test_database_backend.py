@@ -191,9 +191,21 @@ def test_expired_rows_go_by_themselves(url: str, open_backend: Open) -> None:
     records = [new_record(worker_id=worker_id) for _ in range(1_200)]
     first.renew(records)
     last = max(record.task_id for record in records)
-    wait_until(lambda: first.stop(last, ALICE) is StopOutcome.MISSING)
+    wait_until(lambda: not first.tasks(task_id=last))
     second.end(new_record(), EndReason.FINISHED)
     assert rows(first) <= {""}
+
+
+def test_a_purge_leaves_what_was_stopped_to_a_worker_that_comes_back(
+    url: str, open_backend: Open
+) -> None:
+    backend, record = open_backend(url, lease=0.2), new_record()
+    backend.announce(record)
+    backend.stop(record.task_id, ALICE)
+    wait_until(lambda: not backend.tasks(task_id=record.task_id))
+    backend.purge()
+    backend.renew([record])
+    assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}
 
 
 def test_one_worker_at_a_time_purges(url: str, open_backend: Open) -> None:

@@ -131,10 +131,11 @@ def test_a_leak_is_found() -> None:
     assert not run(2.0, SEED, target).is_flat
 
 
-@pytest.mark.parametrize(("resident", "blocks"), [(200, 0), (0, 1)])
-def test_two_minutes_show_a_small_leak(resident: int, blocks: int) -> None:
+@pytest.mark.parametrize(("resident", "blocks"), [(200, 0), (0, 0.06)])
+def test_two_minutes_show_a_small_leak(resident: int, blocks: float) -> None:
     counts = Counts(connections=120 * 1000)
-    after = Memory(resident * counts.connections, blocks * counts.connections)
+    count = counts.connections
+    after = Memory(resident * count, round(blocks * count))
     figures = Figures(SEED, 120.0, counts, Memory(0, 0), after)
     assert not figures.is_flat
     assert Figures(SEED, 120.0, counts, Memory(0, 0), Memory(2**20, 500)).is_flat

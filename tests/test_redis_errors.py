@@ -115,8 +115,8 @@ def test_a_missing_permission_is_found_by_the_check(
 
 def test_the_permissions_it_asks_for_are_enough(server: RedisServer) -> None:
     rules = (
-        "~chatstop:* &chatstop:* +eval +evalsha +subscribe +publish +ping +time +hget"
-        " +hmget +hset +pexpire"
+        "~chatstop:* &chatstop:* +eval +evalsha +subscribe +publish +ping +time +hmget"
+        " +hset +pttl +pexpire"
     )
     server.ask("ACL", "SETUSER", "app", "on", ">pw", *rules.split())
     url = f"redis://app:pw@127.0.0.1:{server.port}/0"

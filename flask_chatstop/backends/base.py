@@ -113,9 +113,11 @@ class StopBackend(abc.ABC):
     def renew(self, records: Sequence[TaskRecord]) -> None:
         """Let these tasks of one worker be known for another ``lease`` seconds.
 
-        A task that the store has lost becomes running again; one that is stopping
-        stays so. One that has ended, or whose id another worker has, is left as it
-        is. All records carry the same ``worker_id``.
+        A task that the store has lost becomes running again. One that is stopping
+        stays so, even if its lease has run out since it was stopped, for up to
+        ``retention`` seconds: else a worker that was cut off would never hear of it.
+        One that has ended, or whose id another worker has, is left as it is. All
+        records carry the same ``worker_id``.
         """
 
     @abc.abstractmethod

@@ -43,6 +43,8 @@ class MemoryBackend(StopBackend):
         # Each is in the order of expiry, so the expired are always at the front.
         self._running: OrderedDict[str, _Entry] = OrderedDict()
         self._ended: OrderedDict[str, _Entry] = OrderedDict()
+        # Stopping when their lease ran out: their worker may come back to them.
+        self._lapsed: OrderedDict[str, _Entry] = OrderedDict()
         self._doorbells: dict[str, Callable[[Collection[str]], None]] = {}
 
     def announce(self, record: TaskRecord) -> bool:
@@ -61,6 +63,9 @@ class MemoryBackend(StopBackend):
                 if entry is None:
                     if record.task_id not in self._ended:
                         self._put(record)
+                        lapsed = self._lapsed.pop(record.task_id, None)
+                        if lapsed is not None and lapsed.record == record:
+                            self._running[record.task_id].stopping = True
                 elif entry.record.worker_id == record.worker_id:
                     entry.expires_at = time.monotonic() + self.lease
                     self._running.move_to_end(record.task_id)
@@ -149,6 +154,9 @@ class MemoryBackend(StopBackend):
 
     def _forget_expired(self) -> None:
         now = time.monotonic()
-        for entries in (self._running, self._ended):
+        for entries in (self._running, self._ended, self._lapsed):
             while entries and next(iter(entries.values())).expires_at <= now:
-                entries.popitem(last=False)
+                task_id, entry = entries.popitem(last=False)
+                if entries is self._running and entry.stopping:
+                    entry.expires_at = now + self.retention
+                    self._lapsed[task_id] = entry

@@ -77,10 +77,11 @@ class RedisBackend(StopBackend):
         return bool(self._run(scripts.announce(record, self.lease)))
 
     def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._run_all(list(scripts.renew(records, self.lease)))
+        self._run_all(list(scripts.renew(records, self.lease, self.retention)))
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        reply = self._run(scripts.stop(task_id, owner, self._channels))
+        call = scripts.stop(task_id, owner, self._channels, self.retention)
+        reply = self._run(call)
         return StopOutcome(_text(reply))
 
     def end(self, record: TaskRecord, reason: EndReason) -> None:
@@ -145,7 +146,7 @@ class RedisBackend(StopBackend):
         self._run_all(
             [
                 scripts.announce(record, self.timeout),
-                scripts.stop(record.task_id, record.owner, self._channels),
+                scripts.stop(record.task_id, record.owner, self._channels, 0.001),
                 scripts.end(record, EndReason.STOPPED, 0.001),
             ]
         )

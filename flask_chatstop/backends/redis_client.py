@@ -7,8 +7,8 @@ from typing import Any, NoReturn, Protocol
 from flask_chatstop.errors import BackendError, ConfigurationError
 
 _ACL_ADVICE = (
-    "Let the ACL user run EVAL, EVALSHA, SUBSCRIBE, PUBLISH, PING, TIME, HGET, HMGET,"
-    " HSET, PEXPIRE and SCAN on the keys and channels that begin with the prefix."
+    "Let the ACL user run EVAL, EVALSHA, SUBSCRIBE, PUBLISH, PING, TIME, HMGET, HSET,"
+    " PTTL, PEXPIRE and SCAN on the keys and channels that begin with the prefix."
 )
 _ADVICE = {
     "read only replica": "Give it the URL of the primary.",

@@ -1,9 +1,11 @@
 """What Redis keeps of a task, and the Lua scripts that change it.
 
 Each task is a hash that expires with the lease, or with the retention once it has
-ended. Its fields::
+ended. One that is stopping is kept for the retention after its lease, and then counts
+as unknown, except to its own worker's renewal. Its fields::
 
     state       running, stopping, or the reason of its end
+    until       of one that is stopping, the Unix milliseconds of the end of its lease
     owner       a JSON array of app, source and user
     worker      the id of its worker, which hears the channel {prefix}worker:{id}
     started_at  Unix seconds by the server's clock
@@ -61,18 +63,26 @@ def task_id_of(key: str) -> str:
     return key.partition(":")[2]
 
 
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function is_lapsed(state, until_)
+    return state == 'stopping' and tonumber(until_) <= now
+end
+"""
+
 _PUT = """
 local function put(key, worker, lease, owner, call)
-    local now = redis.call('TIME')
     redis.call('HSET', key, 'worker', worker, 'owner', owner, 'call', call,
-        'state', 'running', 'started_at', string.format('%d.%06d', now[1], now[2]))
+        'state', 'running', 'started_at', string.format('%d.%06d', time[1], time[2]))
     redis.call('PEXPIRE', key, lease)
 end
 """
 
 _ANNOUNCE = """
-local call = redis.call('HGET', KEYS[1], 'call')
-if call then
+local call, state, until_ =
+    unpack(redis.call('HMGET', KEYS[1], 'call', 'state', 'until'))
+if call and not is_lapsed(state, until_) then
     return call == ARGV[4] and 1 or 0
 end
 put(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
@@ -83,9 +93,12 @@ _RENEW = """
 for number, key in ipairs(KEYS) do
     local worker, state = unpack(redis.call('HMGET', key, 'worker', 'state'))
     if not worker then
-        put(key, ARGV[1], ARGV[2], ARGV[2 + number], '')
-    elseif worker == ARGV[1] and (state == 'running' or state == 'stopping') then
+        put(key, ARGV[1], ARGV[2], ARGV[3 + number], '')
+    elseif worker == ARGV[1] and state == 'running' then
         redis.call('PEXPIRE', key, ARGV[2])
+    elseif worker == ARGV[1] and state == 'stopping' then
+        redis.call('HSET', key, 'until', now + ARGV[2])
+        redis.call('PEXPIRE', key, ARGV[2] + ARGV[3])
     end
 end
 """
@@ -93,14 +106,16 @@ end
 # A plain PUBLISH reaches every node of a cluster, and so a worker on any of them; a
 # sharded one may not leave the slot of the task's key.
 _STOP = """
-local owner, state, worker =
-    unpack(redis.call('HMGET', KEYS[1], 'owner', 'state', 'worker'))
-if owner ~= ARGV[1] then
+local owner, state, worker, until_ =
+    unpack(redis.call('HMGET', KEYS[1], 'owner', 'state', 'worker', 'until'))
+if owner ~= ARGV[1] or is_lapsed(state, until_) then
     return 'missing'
 elseif state == 'stopped' then
     return 'stopped'
 elseif state == 'running' then
-    redis.call('HSET', KEYS[1], 'state', 'stopping')
+    local left = redis.call('PTTL', KEYS[1])
+    redis.call('HSET', KEYS[1], 'state', 'stopping', 'until', now + left)
+    redis.call('PEXPIRE', KEYS[1], left + ARGV[4])
     redis.call('PUBLISH', ARGV[2] .. worker, ARGV[3])
 elseif state ~= 'stopping' then
     return 'ended'
@@ -109,8 +124,10 @@ return 'stopping'
 """
 
 _END = """
-local worker, state = unpack(redis.call('HMGET', KEYS[1], 'worker', 'state'))
-if worker == ARGV[1] and (state == 'running' or state == 'stopping') then
+local worker, state, until_ =
+    unpack(redis.call('HMGET', KEYS[1], 'worker', 'state', 'until'))
+local is_open = state == 'running' or state == 'stopping'
+if worker == ARGV[1] and is_open and not is_lapsed(state, until_) then
     redis.call('HSET', KEYS[1], 'state', ARGV[2])
     redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
@@ -120,8 +137,9 @@ return 1
 _STOPPING = """
 local stopping = {}
 for number, key in ipairs(KEYS) do
-    local worker, state = unpack(redis.call('HMGET', key, 'worker', 'state'))
-    if worker == ARGV[1] and state == 'stopping' then
+    local worker, state, until_ =
+        unpack(redis.call('HMGET', key, 'worker', 'state', 'until'))
+    if worker == ARGV[1] and state == 'stopping' and now < tonumber(until_) then
         stopping[#stopping + 1] = ARGV[1 + number]
     end
 end
@@ -129,21 +147,21 @@ return stopping
 """
 
 _INFO = """
-local state, owner, worker, started_at = unpack(
-    redis.call('HMGET', KEYS[1], 'state', 'owner', 'worker', 'started_at'))
-if state == 'running' or state == 'stopping' then
-    local now = redis.call('TIME')
-    local age = now[1] + now[2] / 1000000 - started_at
+local state, owner, worker, started_at, until_ = unpack(
+    redis.call('HMGET', KEYS[1], 'state', 'owner', 'worker', 'started_at', 'until'))
+local is_open = state == 'running' or state == 'stopping'
+if is_open and not is_lapsed(state, until_) then
+    local age = time[1] + time[2] / 1000000 - started_at
     return {started_at, state, owner, worker, tostring(age)}
 end
 """
 
-ANNOUNCE = Script(_PUT + _ANNOUNCE)
-RENEW = Script(_PUT + _RENEW)
-STOP = Script(_STOP)
-END = Script(_END)
-STOPPING = Script(_STOPPING)
-INFO = Script(_INFO)
+ANNOUNCE = Script(_NOW + _PUT + _ANNOUNCE)
+RENEW = Script(_NOW + _PUT + _RENEW)
+STOP = Script(_NOW + _STOP)
+END = Script(_NOW + _END)
+STOPPING = Script(_NOW + _STOPPING)
+INFO = Script(_NOW + _INFO)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:
@@ -154,18 +172,22 @@ def announce(record: TaskRecord, lease: float) -> Call:
     return Call(ANNOUNCE, [record.task_id], arguments)
 
 
-def renew(records: Iterable[TaskRecord], lease: float) -> Iterator[Call]:
+def renew(
+    records: Iterable[TaskRecord], lease: float, retention: float
+) -> Iterator[Call]:
     """Have lost tasks of a worker known again, and its others for longer."""
     known = {record.task_id: record for record in records}
+    times = _milliseconds(lease), _milliseconds(retention)
     for task_ids in _of_one_tag(known):
         worker_id = known[task_ids[0]].worker_id
         packed = [_packed(known[task_id].owner) for task_id in task_ids]
-        yield Call(RENEW, task_ids, (worker_id, _milliseconds(lease), *packed))
+        yield Call(RENEW, task_ids, (worker_id, *times, *packed))
 
 
-def stop(task_id: str, owner: Owner, channels: str) -> Call:
+def stop(task_id: str, owner: Owner, channels: str, retention: float) -> Call:
     """Ask the task to stop and ring its worker; answers a ``StopOutcome``."""
-    return Call(STOP, [task_id], (_packed(owner), channels, task_id))
+    kept = _milliseconds(retention)
+    return Call(STOP, [task_id], (_packed(owner), channels, task_id, kept))
 
 
 def end(record: TaskRecord, reason: EndReason, retention: float) -> Call:

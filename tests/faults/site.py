@@ -97,10 +97,12 @@ class Chat:
         return outcome in ("stopped", "ended")
 
     def goes_on(self) -> bool:
-        """Tell whether more of the answer comes."""
+        """Tell whether more of the answer comes, and as fast as the model talks."""
         for _ in range(self.reader.events.qsize()):
             self.reader.next()
-        return all(self.reader.next().get("answer") for _ in range(10))
+        # A second's worth: with a look at a frozen store for each it took a minute.
+        wait_until(lambda: self.reader.events.qsize() >= 100, 20)
+        return all(self.reader.next().get("answer") for _ in range(100))
 
     def ends(self) -> list[tuple[str, str]]:
         return self.site.ends(self.task_id)

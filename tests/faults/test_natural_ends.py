@@ -66,6 +66,8 @@ def test_a_stop_and_a_natural_end_in_the_same_instant_agree(
             assert task.end_reason is reason
             outcome = stopping.result(20)
             stream.close()  # as a server does that has sent it all
+            assert not task.end("failed")
+            assert task.end_reason is reason
             assert outcome in ANSWERS[reason]
             assert task.stopped == (reason is EndReason.STOPPED)
             assert ends.reasons == [reason]

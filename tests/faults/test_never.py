@@ -82,7 +82,7 @@ def test_never_is_an_end_reported_twice_or_never(eight_workers: Site) -> None:
     wanted = {
         stopped: ["stopped"],
         left: ["disconnected"],
-        both: ["stopped"],
+        both: ["stopped", "disconnected"],
         finished: ["finished"],
         failed: ["failed"],
     }
@@ -92,9 +92,11 @@ def test_never_is_an_end_reported_twice_or_never(eight_workers: Site) -> None:
     # Whoever leaves is found out by two heartbeats, and may report until then.
     assert left.call.closed.wait(10) and both.call.closed.wait(10)
     for chat, reasons in wanted.items():
-        assert chat.ends() == [(reason, ANSWER) for reason in reasons]
-        wait_until(chat.is_told_over)
-        assert chat.ends() == [(reason, ANSWER) for reason in reasons]
+        for _ in range(2):
+            [(reason, text)] = chat.ends()
+            assert reason in reasons
+            assert text == ANSWER
+            wait_until(chat.is_told_over)
 
 
 def test_never_does_the_stop_reach_one_of_eight_pods_only(eight_workers: Site) -> None:

@@ -1,6 +1,7 @@
 """A store that freezes, comes back empty, is cut off, or whose doorbell has died."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import make_url
 from flask_chatstop.testing import wait_until
 from tests.faults.site import Chat, Site, site
 from tests.faults.stores import RedisStore, Store
-from tests.network import network
+from tests.network import Network, network
 from tests.resetting_proxy import ResettingProxy
 
 
@@ -17,6 +18,17 @@ from tests.resetting_proxy import ResettingProxy
 def chat_site(store: Store, tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path / "site", store.url) as chat_site:
         yield chat_site
+
+
+@contextmanager
+def store_behind(other_host: Network, store: Store) -> Iterator[str]:
+    """Give the URL of a store on another host."""
+    listener = other_host.socket()
+    listener.bind((other_host.address, 0))
+    listener.listen()
+    where = {"host": other_host.address, "port": listener.getsockname()[1]}
+    with ResettingProxy(store.port, listener):
+        yield make_url(store.url).set(**where).render_as_string()
 
 
 def assert_stops_are_refused_or_local(site: Site, chat: Chat) -> None:
@@ -59,23 +71,35 @@ def test_a_store_that_was_restarted_empty_knows_every_running_task_again(
 def test_a_store_behind_a_cut_network_stalls_no_answer_and_is_found_again(
     store: Store, tmp_path: Path
 ) -> None:
-    with network() as other_host:
-        listener = other_host.socket()
-        listener.bind((other_host.address, 0))
-        listener.listen()
-        where = {"host": other_host.address, "port": listener.getsockname()[1]}
-        url = make_url(store.url).set(**where).render_as_string()
-        with (
-            ResettingProxy(store.port, listener),
-            site(tmp_path / "site", url) as chat_site,
-        ):
-            chat = chat_site.ask("talk")
-            assert chat_site.ask().stop_elsewhere().status_code == 200
-            other_host.cut()
-            assert_stops_are_refused_or_local(chat_site, chat)
-            other_host.mend()
-            wait_until(chat.can_be_stopped_elsewhere, 20)
-            assert chat.is_stopped()
+    with (
+        network() as other_host,
+        store_behind(other_host, store) as url,
+        site(tmp_path / "site", url) as chat_site,
+    ):
+        chat = chat_site.ask("talk")
+        assert chat_site.ask().stop_elsewhere().status_code == 200
+        other_host.cut()
+        assert_stops_are_refused_or_local(chat_site, chat)
+        other_host.mend()
+        wait_until(chat.can_be_stopped_elsewhere, 20)
+        assert chat.is_stopped()
+
+
+def test_a_stop_is_kept_for_a_worker_that_is_cut_off_for_longer_than_its_lease(
+    store: Store, tmp_path: Path
+) -> None:
+    with network() as other_host, ExitStack() as stack:
+        url = stack.enter_context(store_behind(other_host, store))
+        cut_off = stack.enter_context(site(tmp_path / "cut_off", url))
+        other = stack.enter_context(site(tmp_path / "other", store.url))
+        chat = cut_off.ask("talk")
+        other_host.cut()
+        stopped = other.server.stop(chat.task_id)
+        assert stopped.headers["Chatstop-Outcome"] == "stopping"
+        wait_until(lambda: other.server.stop(chat.task_id).status_code == 404)
+        assert chat.goes_on()
+        other_host.mend()
+        assert chat.is_stopped()
 
 
 def test_never_has_the_redis_listener_died_and_nobody_knows(

@@ -15,7 +15,7 @@ from tests.fuzz.target import RETENTION, Counts, Target
 
 #: What a request may seem to leave behind, and what a process may vary by.
 BYTES_A_REQUEST, BYTES_OF_NOISE = 50, 8 * 2**20
-BLOCKS_A_REQUEST, BLOCKS_OF_NOISE = 0.2, 10_000
+BLOCKS_A_REQUEST, BLOCKS_OF_NOISE = 0.02, 4_000
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

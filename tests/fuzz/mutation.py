@@ -41,6 +41,7 @@ _BODIES = [
     *(b"", b"{", b"null", b"[]", b'"alice"', b"\xef\xbb\xbf{}", b"[" * 3000),
     *(b'{"user":"alice","user":"bob"}', b'{"user":"bob","user":"alice"}'),
     *(b'{"user":"alice"} {}', b'{"user":NaN}', b'{"us\\u0065r":"al\\u0069ce"}'),
+    b'{"user":"alice","n":NaN}',
     *(b'{"a":' * 2000, b"1" * 5000, b'{"user":"alice","n":1e999}', b"user=alice"),
 ]
 
@@ -118,7 +119,9 @@ class Author:
     def _authorization(self, role: Role) -> Words:
         if self._happens(0.03):
             return []
-        key = self._either(self._keys[role.app], [*KEYS, "wrong", "", "\xe9"], 0.1)
+        key = self._either(
+            self._keys[role.app], [*KEYS, "DEMO-KEY", "wrong", "", "\xe9"], 0.1
+        )
         scheme = self._either(
             "Bearer", ["bearer", "BEARER", "Basic", "", "Token"], 0.05
         )

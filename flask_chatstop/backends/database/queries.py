@@ -82,6 +82,14 @@ class Queries:
         )
         self._expired = (
             select(c.task_id)
+            # What was stopping when its lease ran out stays so when it is renewed.
+            .where(
+                case(
+                    (c.state == "stopping", c.expires_at + retention),
+                    else_=c.expires_at,
+                )
+                <= now()
+            )
             .where(self._is_expired, c.state != "purge")
             .order_by(c.expires_at)
             .limit(_BATCH)
