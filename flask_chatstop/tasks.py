@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Seconds that a stop leaves the interpreter to the reader that it woke.
+_FOR_THE_READER = 0.0001
 #: Seconds by which the last bytes to the client go before the hanging up.
 _AFTER_THE_READER = 0.001
 #: Seconds that a reader may take to report the end of a stopped task.
@@ -188,6 +190,8 @@ class GenerationTask:
             pump = self._pump
         if pump is not None:
             pump.wake()
+            # To begin a thread takes as long as the reader does to send its last bytes.
+            time.sleep(_FOR_THE_READER)
             _late_if_not_aside(self._call_off, pump)
         for callback in callbacks:
             _late_if_not_aside(self._call_soon, callback)
@@ -253,8 +257,10 @@ class GenerationTask:
         self,
         reason: EndReason,
         error: BaseException | None,
-        callbacks: Iterable[Callable[[GenerationEnd], object]],
+        callbacks: Sequence[Callable[[GenerationEnd], object]],
     ) -> None:
+        if not callbacks and not task_ended.receivers:
+            return  # and no context is made for nobody: a client waits
         duration = time.monotonic() - self._started_at
         end = GenerationEnd(
             task_id=self.id,

@@ -152,7 +152,7 @@ def outcome_response(outcome: StopOutcome, missing_ok: bool) -> Response:
         response = current_app.response_class(
             b'{"result":"success"}', mimetype="application/json"
         )
-    response.headers["Chatstop-Outcome"] = outcome.value
+    response.headers.add("Chatstop-Outcome", outcome.value)
     return response
 
 

@@ -138,11 +138,11 @@ class Worker:
 
         :raises BackendError: the store failed to take the stop.
         """
+        if not seconds:
+            return self.stop(task_id, owner)
         deadline = time.monotonic() + seconds
         is_ours = task_id in self._tasks
         outcome = self.stop(task_id, owner)
-        if not seconds:
-            return outcome
         with contextlib.suppress(BackendError):
             while outcome is StopOutcome.STOPPING and time.monotonic() < deadline:
                 time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))

@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from flask_chatstop.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """Who may stop a task; all three are compared exactly, byte for byte.
 
     :param app: the name behind the API key.
