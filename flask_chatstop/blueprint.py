@@ -128,26 +128,7 @@ class ChatStop(Blueprint):
         **options: Any,
     ) -> None:
         super().__init__(name, __name__, **options)
-        if not is_id(source):
-            raise ConfigurationError(
-                f"source is {source!r}; give it a string of 1 to 255 characters."
-            )
-        is_list = not isinstance(routes, str) and bool(routes)
-        if not is_list or not all(map(_is_route, routes)):
-            raise ConfigurationError(
-                f'routes is {routes!r}; give it a list, like ["chat-messages"].'
-            )
-        if user_loader is not None and not callable(user_loader):
-            raise ConfigurationError(
-                f"user_loader is a {type(user_loader).__name__}; give it a function."
-            )
-        if auth is not None and not (
-            hasattr(auth, "login_required") and hasattr(auth, "current_user")
-        ):
-            raise ConfigurationError(
-                f"auth is a {type(auth).__name__}; give it an object of flask-httpauth,"
-                " or one with login_required and current_user()."
-            )
+        _check(source, auth, user_loader, routes)
         self.source = source
         self._needs_keys = auth is None
         self._auth = auth or bearer_auth(name, self._app_of, _unauthorized)
@@ -337,6 +318,34 @@ class ChatStop(Blueprint):
         if stop_requested.receivers:
             app = _current_app()
             send(stop_requested, app, task_id=task_id, owner=owner, outcome=outcome)
+
+
+def _check(
+    source: object, auth: object, user_loader: object, routes: Sequence[str]
+) -> None:
+    """Refuse arguments of a ``ChatStop`` that could not work.
+
+    :raises ConfigurationError: one of them is such.
+    """
+    if not is_id(source):
+        raise ConfigurationError(
+            f"source is {source!r}; give it a string of 1 to 255 characters."
+        )
+    if isinstance(routes, str) or not routes or not all(map(_is_route, routes)):
+        raise ConfigurationError(
+            f'routes is {routes!r}; give it a list, like ["chat-messages"].'
+        )
+    if user_loader is not None and not callable(user_loader):
+        raise ConfigurationError(
+            f"user_loader is a {type(user_loader).__name__}; give it a function."
+        )
+    if auth is not None and not (
+        hasattr(auth, "login_required") and hasattr(auth, "current_user")
+    ):
+        raise ConfigurationError(
+            f"auth is a {type(auth).__name__}; give it an object of flask-httpauth,"
+            " or one with login_required and current_user()."
+        )
 
 
 def _is_route(route: object) -> bool:
