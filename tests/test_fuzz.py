@@ -51,6 +51,21 @@ def test_a_short_attack_is_withstood_with_every_store(backend: StopBackend) -> N
     assert {200, 400, 401, 404, 405, 413, 415} <= set(target.counts.statuses)
 
 
+def test_a_task_that_was_replaced_is_known_to_its_user_for_a_while() -> None:
+    target = attacked()
+    [role] = [role for role in roles() if (role.app, role.user) == ("demo", "Alice")]
+    request = (
+        f"POST /v1/chat-messages/{role.task_id(1)}/stop HTTP/1.1\r\nHost: x\r\n"
+        "Authorization: Bearer demo-key\r\nContent-Type: application/json\r\n"
+        'Content-Length: 17\r\n\r\n{"user": "Alice"}'
+    )
+    for _ in range(50):
+        target.attack(request.encode())
+    target.close()
+    assert target.counts.statuses == {200: 50}
+    assert target.counts.authorised_stops == 1
+
+
 class Unlocked(Door):
     """An authenticator that lets anybody in."""
 

@@ -1,5 +1,6 @@
 """The people and tasks of a fuzzed app, and the words that stand for its tasks."""
 
+import re
 from dataclasses import dataclass
 
 PREFIX = "/v1/chat-messages/"
@@ -24,6 +25,11 @@ class Role:
 
     def task_id(self, generation: int) -> str:
         return f"task-{self.number:02}-{generation:08x}"
+
+    def generation_of(self, task_id: str) -> int:
+        """Give the generation that an id of this role names, 0 if it is none."""
+        match = re.fullmatch(rf"task-{self.number:02}-([0-9a-f]{{8}})", task_id)
+        return int(match[1], 16) if match else 0
 
 
 def roles() -> list[Role]:

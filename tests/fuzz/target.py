@@ -149,6 +149,8 @@ class Target:
         statuses = set(reading.statuses)
         if reading.owner is not None and place is None:
             statuses = statuses - {200} | {404}
+            if self._names_a_former_task(reading):
+                statuses.add(200)
         elif place is not None and not place.is_lately_over:
             statuses.add(404)
         _hold(answer.status in statuses, f"it is answered {answer.status}: {statuses}")
@@ -190,6 +192,14 @@ class Target:
             if place.task.id == reading.task_id and owner == reading.owner:
                 return place
         return None
+
+    def _names_a_former_task(self, reading: Reading) -> bool:
+        """Tell whether it is of its own user's, and may be known for a while."""
+        return any(
+            reading.owner == (place.role.app, place.role.user)
+            and 0 < place.role.generation_of(reading.task_id) < place.generation
+            for place in self._places
+        )
 
     def _renew(self) -> None:
         for index, place in enumerate(self._places):
