@@ -164,7 +164,7 @@ def figures_of_growth(sizes: list[Size]) -> Iterator[Figure]:
     base = sizes[1]
     for size in sizes:
         compared: dict[str, Any] = {}
-        if size is not base:
+        if size is not base and base.commands:  # none in a second that is only a try
             ratio = size.commands / base.commands
             compared = {
                 "beside": f"with {base.tasks} {base.commands:.2f} a second",
