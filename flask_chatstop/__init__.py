@@ -1,5 +1,7 @@
 """A stop button that really stops, for Flask apps with a chat in them."""
 
+from types import FunctionType
+
 from flask_chatstop.backends import (
     EndReason,
     MemoryBackend,
@@ -17,14 +19,14 @@ from flask_chatstop.errors import (
     ConfigurationError,
     InvalidParam,
     TaskExists,
-    TaskStopped,
 )
-from flask_chatstop.events import chat_response
-from flask_chatstop.keys import Authenticator
+from flask_chatstop.generation.end import GenerationEnd
+from flask_chatstop.generation.response import chat_response
+from flask_chatstop.generation.stream import ChunkStream
+from flask_chatstop.generation.task import GenerationTask, TaskStopped
+from flask_chatstop.route.auth import Authenticator
 from flask_chatstop.signals import stop_requested, task_ended, task_started
-from flask_chatstop.streaming import ChunkStream
-from flask_chatstop.tasks import GenerationEnd, GenerationTask
-from flask_chatstop.upstream import hang_up
+from flask_chatstop.upstream.hang_up import hang_up
 
 __all__ = [
     "Authenticator",
@@ -52,3 +54,8 @@ __all__ = [
     "task_ended",
     "task_started",
 ]
+
+# Tracebacks, repr() and the documentation name the path that users import from.
+for _name in __all__:
+    if isinstance(_value := globals()[_name], type | FunctionType):
+        _value.__module__ = __name__

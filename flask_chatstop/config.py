@@ -1,4 +1,32 @@
-"""What the blueprint reads from an app's configuration, once, when registered."""
+"""The configuration of an app, read once, when a ``ChatStop`` is registered.
+
+These keys of ``app.config`` are read:
+
+``CHATSTOP_API_KEYS``
+    A mapping of API key to the name of the app behind it, or a list of keys that are
+    an app each. ``sha256:`` and the hexadecimal digest of a key may stand in its
+    place. Required unless ``auth`` is given to ``ChatStop``.
+``CHATSTOP_BACKEND``
+    A URL, like ``sqlite:///chatstop.db``, ``postgresql://``, ``mysql://`` or
+    ``redis://``, or a :class:`StopBackend`. Default ``memory://``, for one process.
+``CHATSTOP_MISSING_OK``
+    Answer the stop of an unknown task with success, as Dify's server does, instead of
+    404. Default ``False``.
+``CHATSTOP_LEASE``
+    Seconds that a task stays known after its worker was killed. Running tasks are
+    renewed. Default 60.
+``CHATSTOP_RETENTION``
+    Seconds that an ended task stays known, so that a late stop gets a true answer.
+    Default 600.
+``CHATSTOP_SWEEP_INTERVAL``
+    Seconds between two reads of the store for stops whose notification to the worker
+    was lost. Default 5.
+``CHATSTOP_OPERATION_TIMEOUT``
+    Seconds that one call to the store may take. Default 2.
+``CHATSTOP_CLIENT_TIMEOUT``
+    Seconds that a client may acknowledge or read nothing before its connection is
+    closed, on Linux with gunicorn or Werkzeug's server. Default 30.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -6,10 +34,10 @@ from dataclasses import dataclass
 from flask import Flask, has_request_context, request
 
 from flask_chatstop.backends import MemoryBackend, StopBackend, backend_from_url
-from flask_chatstop.backends.base import seconds
+from flask_chatstop.checks import seconds
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.keys import ApiKeys
-from flask_chatstop.worker import Worker
+from flask_chatstop.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +52,7 @@ _SECONDS = {
 
 @dataclass(slots=True)
 class AppState:
-    """What every :class:`ChatStop` of one app shares.
+    """The state that every :class:`ChatStop` of one app shares.
 
     :param keys: ``None`` if the app configures no API key.
     :param client_timeout: seconds that a client may acknowledge nothing.
@@ -38,9 +66,9 @@ class AppState:
 
     @classmethod
     def of(cls, app: Flask) -> "AppState":
-        """Give the state of an app, read from its configuration the first time.
+        """Return the state of an app, made from its configuration the first time.
 
-        :raises ConfigurationError: a value is wrong; says what to set.
+        :raises ConfigurationError: a value is invalid; says what to set.
         """
         state = app.extensions.get("chatstop")
         if not isinstance(state, cls):
@@ -57,10 +85,10 @@ class AppState:
         ):
             self.told_of_processes = True
             logger.error(
-                "This server runs several processes, and a stop that reaches another"
-                " than the task's will not find it: the memory backend serves one"
-                " process. Set CHATSTOP_BACKEND to a store that they share, or run"
-                " one process with many threads."
+                "This server runs several processes, but the memory backend serves one:"
+                " a stop that reaches another process does not find its task. Set"
+                " CHATSTOP_BACKEND to a store that they share, or run one process with"
+                " many threads."
             )
 
     @classmethod

@@ -3,17 +3,12 @@
 ::
 
     ChatStopError
-    ├── ConfigurationError   what is wrong with the configuration, and what to set
+    ├── ConfigurationError   the configuration is invalid; says what to set
     ├── BackendError         the store did not do what it was asked to
-    ├── InvalidParam         a user or task id that cannot be one
-    ├── TaskExists           a task id that is taken
-    └── TaskStopped          raised in the generation that somebody has stopped
+    ├── InvalidParam         a user or task id is invalid
+    ├── TaskExists           a task id is taken
+    └── TaskStopped          the generation was stopped (in generation/task.py)
 """
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from flask_chatstop.tasks import GenerationTask
 
 
 class ChatStopError(Exception):
@@ -21,33 +16,19 @@ class ChatStopError(Exception):
 
 
 class ConfigurationError(ChatStopError):
-    """Say what is wrong with the configuration, and what to set."""
+    """The configuration is invalid; the message says what to set."""
 
 
 class BackendError(ChatStopError):
-    """Report that the store is unreachable, too slow or not set up.
+    """The store is unreachable, too slow or not set up.
 
-    Raised from the driver's own error; its message holds no password.
+    Raised from the driver's own error. The message contains no password.
     """
 
 
 class InvalidParam(ChatStopError, ValueError):
-    """Refuse a user or task id that cannot be one; answered as 400."""
+    """A user or task id is invalid; answered with 400."""
 
 
 class TaskExists(ChatStopError):
-    """Refuse a task id that is running or was in use a moment ago; answered as 409."""
-
-
-class TaskStopped(ChatStopError):
-    """Leave a generation that somebody has stopped.
-
-    A view need not catch it: the blueprint answers it with an event stream that
-    holds nothing but the end of a stopped answer.
-
-    :param task: the task that was stopped.
-    """
-
-    def __init__(self, task: "GenerationTask") -> None:
-        super().__init__(f"Task {task.id} was stopped.")
-        self.task = task
+    """A task id is running or was in use within the retention; answered with 409."""

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from flask_chatstop.backends import StopOutcome
-from flask_chatstop.wire import MAX_ID, MAX_WAIT
+from flask_chatstop.checks import MAX_ID
+from flask_chatstop.route.requests import MAX_WAIT
 
 _ERROR = {"$ref": "#/components/schemas/ChatstopError"}
 _OUTCOMES = [outcome.value for outcome in StopOutcome]

@@ -15,7 +15,7 @@ from flask_chatstop import (
     task_ended,
 )
 from flask_chatstop.config import AppState
-from flask_chatstop.worker import Worker
+from flask_chatstop.worker.worker import Worker
 from tests.breakable_stores import Line
 
 HEADERS = {"Authorization": "Bearer key"}
@@ -121,11 +121,11 @@ class Branch:
     @property
     def has_its_store(self) -> bool:
         """Whether the worker has found its store again after an outage."""
-        return self.worker._keeper.store_is_up
+        return self.worker._reconciler.store_is_up
 
     def sweep(self) -> None:
         """Have the worker look once for what it has missed."""
-        self.worker._keeper.look_again()
+        self.worker._running.look_again()
 
     def close(self) -> None:
         self.line.is_cut = self.line.is_deaf = False

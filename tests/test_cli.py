@@ -17,7 +17,7 @@ from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.cli import commands
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.testing import new_record, wait_until
-from flask_chatstop.worker import _workers
+from flask_chatstop.worker.worker import _workers
 from tests.chat import OTHER_AUTH, Chat, Source
 from tests.test_registration import make_app
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from flask_chatstop.backends.database.turns import Turns
+from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.testing import wait_until
 
 
@@ -31,7 +31,7 @@ def interrupts() -> Iterator[None]:
 def test_a_waiter_that_a_signal_interrupts_takes_no_place_with_it(
     interrupts: None,
 ) -> None:
-    turns, main = Turns(1), threading.main_thread()
+    turns, main = FairSemaphore(1), threading.main_thread()
     begun = threading.Event()
 
     def is_waiting() -> bool:

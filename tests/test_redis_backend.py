@@ -9,7 +9,7 @@ from flask_chatstop import (
     StopOutcome,
 )
 from flask_chatstop.backends.redis import RedisBackend
-from flask_chatstop.backends.redis_scripts import key
+from flask_chatstop.backends.redis.scripts import key
 from flask_chatstop.testing import (
     ALICE,
     BackendContract,

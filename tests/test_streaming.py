@@ -18,7 +18,7 @@ from flask_chatstop import (
     EndReason,
     GenerationTask,
 )
-from flask_chatstop.chunk_queue import QUEUE_SIZE
+from flask_chatstop.generation.queue import QUEUE_SIZE
 from flask_chatstop.testing import wait_until
 from tests.chat import Chat, Source
 from tests.provider import Provider, provider
@@ -344,7 +344,7 @@ def test_a_reader_that_leaves_hangs_up_on_the_upstream(
 def test_a_stopped_stream_that_is_closed_does_not_wait_for_the_thread_of_the_stop(
     task: GenerationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chatstop.tasks._AFTER_THE_READER", 60.0)
+    monkeypatch.setattr("flask_chatstop.generation.task._AFTER_THE_READER", 60.0)
     source, shut_in = Source("One "), list[threading.Thread]()
     line = SimpleNamespace(shutdown=lambda: shut_in.append(threading.current_thread()))
     stream = task.stream(source(), upstream=line)

@@ -14,7 +14,7 @@ import pytest
 
 from flask_chatstop import BackendError, EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, new_record, wait_until
-from flask_chatstop.worker import Worker
+from flask_chatstop.worker.worker import Worker
 from tests.faulty_worker import FaultyBackend, Task, begin
 
 
@@ -43,10 +43,10 @@ def test_a_task_is_renewed_with_time_to_try_again(
     worker: Worker, backend: FaultyBackend
 ) -> None:
     task = begin(worker)
-    assert worker._keeper._renew_at <= time.monotonic() + backend.lease / 2
-    renewed = worker._keeper._renew_at
-    wait_until(lambda: worker._keeper._renew_at > renewed)
-    assert worker._keeper._renew_at <= time.monotonic() + backend.lease / 2
+    assert worker._reconciler._renew_at <= time.monotonic() + backend.lease / 2
+    renewed = worker._reconciler._renew_at
+    wait_until(lambda: worker._reconciler._renew_at > renewed)
+    assert worker._reconciler._renew_at <= time.monotonic() + backend.lease / 2
     task.end(EndReason.FINISHED)
 
 
@@ -142,7 +142,7 @@ class RenewingBackend(FaultyBackend):
     def announce(self, record: TaskRecord) -> bool:
         if self.worker is not None:
             self.renewed.clear()
-            self.worker._keeper.look_again()
+            self.worker._running.look_again()
             assert self.renewed.wait(5)
         return super().announce(record)
 
@@ -227,7 +227,7 @@ def test_its_threads_end_when_nothing_runs_and_begin_again(worker: Worker) -> No
     for _ in range(2):
         task = begin(worker)
         names = {thread.name for thread in threading.enumerate()}
-        assert {"chatstop_keep", "chatstop_hear"} <= names
+        assert {"chatstop_reconciler", "chatstop_listener"} <= names
         task.end(EndReason.FINISHED)
         wait_until(lambda: not set(threading.enumerate()) - before)
 
@@ -366,7 +366,7 @@ def test_a_collection_that_ends_a_task_may_come_at_any_moment() -> None:
         """
         import gc, threading
         from flask_chatstop import EndReason, MemoryBackend
-        from flask_chatstop.worker import Worker
+        from flask_chatstop.worker.worker import Worker
         from tests.faulty_worker import Task, begin
 
         class Collecting(str):

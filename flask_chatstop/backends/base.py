@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.checks import seconds
 
 
 class Owner(NamedTuple):
@@ -201,17 +201,3 @@ class StopBackend(abc.ABC):
 
     def after_fork(self) -> None:  # noqa: B027 - nor something to leave to the parent
         """Leave connections and locks to the parent; called in a forked child."""
-
-
-def seconds(name: str, value: object) -> float:
-    """Check a number of seconds from a configuration.
-
-    :raises ConfigurationError: it is no number from a millisecond to a year.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigurationError(f"{name} is {value!r}; set it to a number of seconds.")
-    if not 0.001 <= value <= 31_536_000:
-        raise ConfigurationError(
-            f"{name} is {value!r}; set it to seconds, from 0.001 to 31536000."
-        )
-    return float(value)

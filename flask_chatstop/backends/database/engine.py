@@ -20,7 +20,7 @@ from flask_chatstop.backends.database.drivers import (
     is_stale,
     make_engine,
 )
-from flask_chatstop.backends.database.turns import Turns
+from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.errors import BackendError, ChatStopError, ConfigurationError
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Database:
         self._table = table
         self._timeout = timeout
         self._engine: Engine | None = None
-        self._turns: Turns | None = None
+        self._turns: FairSemaphore | None = None
         self._lock = threading.Lock()
         self._is_forking = False
 
@@ -150,7 +150,7 @@ class Database:
         self._is_forking = False
         self._lock = threading.Lock()
         if self._turns is not None:
-            self._turns = Turns(self._turns.places)
+            self._turns = FairSemaphore(self._turns.places)
         if self._engine is not None:
             self._engine.dispose(close=False)
 
@@ -194,7 +194,7 @@ class Database:
     def _open_own(self, url: URL, *, keep_journal: bool = False) -> Engine:
         # SQLite writes for one at a time; its threads may as well wait here.
         places = 1 if url.get_backend_name() == "sqlite" else 10
-        self._turns = Turns(places)
+        self._turns = FairSemaphore(places)
         if places == 1:
             _sqlite_databases.add(self)
         return make_engine(

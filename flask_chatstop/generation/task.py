@@ -4,18 +4,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from flask import Flask
 
 from flask_chatstop.backends import EndReason, TaskRecord
-from flask_chatstop.backends.base import seconds
-from flask_chatstop.errors import TaskStopped
-from flask_chatstop.pump import Pump, aside
+from flask_chatstop.checks import check_callable, seconds
+from flask_chatstop.errors import ChatStopError
+from flask_chatstop.generation.end import GenerationEnd, tell_app
+from flask_chatstop.generation.source import SourceReader
+from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.signals import send, task_ended, task_started
-from flask_chatstop.streaming import ChunkStream
+from flask_chatstop.threads import start_thread
 from flask_chatstop.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -30,40 +31,29 @@ _AFTER_THE_READER = 0.001
 _STALLED = 1.0
 
 
-def check_callable(name: str, callback: object) -> None:
-    """Refuse what cannot be called.
+class TaskStopped(ChatStopError):
+    """Leave a generation that somebody has stopped.
 
-    :raises TypeError: it cannot.
-    """
-    if not callable(callback):
-        raise TypeError(f"{name} is a {type(callback).__name__}; give it a function.")
+    A view need not catch it: the blueprint answers it with an event stream that
+    holds nothing but the end of a stopped answer.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationEnd:
-    """How a generation ended, as ``on_end`` gets it.
-
-    :param reason: ``finished``, ``stopped``, ``disconnected`` or ``failed``.
-    :param text: the answer as far as it was sent; empty without ``chat_response``.
-    :param error: what the source raised, if the reason is ``failed``.
-    :param duration: seconds since the task began.
+    :param task: the task that was stopped.
     """
 
-    task_id: str
-    user: str
-    reason: EndReason
-    duration: float
-    error: BaseException | None = None
-    text: str = ""
-    message_id: str | None = None
-    conversation_id: str | None = None
+    def __init__(self, task: "GenerationTask") -> None:
+        super().__init__(f"Task {task.id} was stopped.")
+        self.task = task
 
 
 class GenerationTask:
-    """One generation, stoppable from the moment :meth:`ChatStop.start` returns it.
+    """One generation that can be stopped, from its start to its one end.
 
-    Whoever runs the generation holds the task: when the last reference goes before
-    an end was reported, the generation has died, and is reported as failed.
+    Give it to ``chat_response`` together with the source of the answer, or read the
+    source yourself through :meth:`stream`. Code that works for the answer can look at
+    :attr:`stopped` or register :meth:`on_stop`.
+
+    Keep a reference while the generation runs: a task that is garbage collected before
+    it has ended is reported as failed.
     """
 
     def __init__(self, record: TaskRecord, app: Flask, worker: Worker) -> None:
@@ -75,7 +65,7 @@ class GenerationTask:
         self._lock = threading.RLock()
         self._started_at = time.monotonic()
         self._pid: int | None = None
-        self._pump: Pump[Any] | None = None
+        self._source: SourceReader[Any] | None = None
         self._stopped = False
         self._is_reported = threading.Event()
         self._end_reason: EndReason | None = None
@@ -169,14 +159,13 @@ class GenerationTask:
         return callback
 
     def stop(self) -> bool:
-        """Stop the generation here and now; callable from any thread.
+        """Stop the generation here and now; any thread may call it.
 
-        Wakes the stream's reader, and leaves hanging up and the callbacks of
-        :meth:`on_stop` to threads of their own, so that a slow one delays no other
-        stop.
+        Wakes the stream's reader. Hanging up and the callbacks of :meth:`on_stop` run
+        in threads of their own, so that a slow one delays no other stop.
 
-        :returns: whether the generation was still running; a forked child's copy of a
-            task that its parent runs is not, and is left alone.
+        :returns: whether the generation was still running. In a forked child, a copy
+            of a task that the parent runs is left alone and ``False`` is returned.
         """
         if self._is_copy:
             return False
@@ -187,19 +176,19 @@ class GenerationTask:
                 return True
             self._stopped = True
             callbacks, self._on_stop = self._on_stop, []
-            pump = self._pump
-        if pump is not None:
-            pump.wake()
+            source = self._source
+        if source is not None:
+            source.wake()
             # To begin a thread takes as long as the reader does to send its last bytes.
             time.sleep(_FOR_THE_READER)
-            _late_if_not_aside(self._call_off, pump)
+            start_thread(self._call_off, source)
         for callback in callbacks:
-            _late_if_not_aside(self._call_soon, callback)
+            start_thread(self._call_soon, callback)
         return True
 
-    def _call_off(self, pump: Pump[Any]) -> None:
+    def _call_off(self, source: SourceReader[Any]) -> None:
         time.sleep(_AFTER_THE_READER)
-        pump.close()
+        source.close()
         # A reader whose client has stalled cannot report the end.
         if not self._is_reported.wait(_STALLED):
             self.end(EndReason.STOPPED)
@@ -217,14 +206,14 @@ class GenerationTask:
     def end(self, reason: EndReason | str, error: BaseException | None = None) -> bool:
         """Report how the generation ended; the first report counts.
 
-        A loop of your own calls it; :meth:`stream` and ``chat_response`` do it by
-        themselves, so a source of theirs does not. The end of a task that was asked to
-        stop is ``stopped``, whatever is reported: the stop may have caused it.
+        Call it from a loop of your own. :meth:`stream` and ``chat_response`` call it
+        by themselves. The end of a task that was asked to stop is ``stopped``,
+        whatever is reported: the stop may have caused it.
 
         :param reason: an :class:`EndReason` or its value.
         :param error: what went wrong, if the reason is ``failed``.
         :returns: whether this was the first report.
-        :raises ValueError: there is no such reason.
+        :raises ValueError: the reason is unknown.
         """
         reason = EndReason(reason)
         if self._is_copy:
@@ -234,53 +223,38 @@ class GenerationTask:
                 return False
             if self._stopped:
                 reason, error = EndReason.STOPPED, None
-            self._end_reason = reason  # first, see the lock
+            # First of all: the garbage collector may call end() again in this thread.
+            self._end_reason = reason
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
         try:
-            if self._pump is not None and not self._stopped:
-                self._pump.close()  # a stop has a thread for it
+            if self._source is not None and not self._stopped:
+                self._source.close()  # after a stop, its thread does it
         finally:
             try:
-                self._report(reason, error, callbacks)
+                # Without a receiver no app context is made: a client waits.
+                if callbacks or task_ended.receivers:
+                    tell_app(self._app, self, self._describe(reason, error), callbacks)
             finally:
                 self._is_reported.set()
                 self._worker.ended(self, reason)
         return True
 
-    def wait_until_reported(self) -> None:
-        """Wait until ``on_end`` has been called, if another thread is doing it."""
-        if not self._is_copy:
-            self._is_reported.wait()
-
-    def _report(
-        self,
-        reason: EndReason,
-        error: BaseException | None,
-        callbacks: Sequence[Callable[[GenerationEnd], object]],
-    ) -> None:
-        if not callbacks and not task_ended.receivers:
-            return  # and no context is made for nobody: a client waits
-        duration = time.monotonic() - self._started_at
-        end = GenerationEnd(
+    def _describe(
+        self, reason: EndReason, error: BaseException | None
+    ) -> GenerationEnd:
+        return GenerationEnd(
             task_id=self.id,
             user=self.record.owner.user,
             reason=reason,
-            duration=duration,
+            duration=time.monotonic() - self._started_at,
             error=error,
         )
-        exits: list[BaseException] = []
-        with self._app.app_context():
-            for callback in callbacks:
-                try:
-                    callback(end)
-                except Exception:
-                    logger.exception("on_end of task %s failed.", self.id)
-                except BaseException as error:  # when the others have been called
-                    exits.append(error)
-            send(task_ended, self._app, task=self, reason=reason, duration=duration)
-        if exits:
-            raise exits[0]
+
+    def wait_until_reported(self) -> None:
+        """Wait until ``on_end`` has been called, if another thread is calling it."""
+        if not self._is_copy:
+            self._is_reported.wait()
 
     @overload
     def stream(
@@ -303,36 +277,30 @@ class GenerationTask:
     ) -> ChunkStream[T] | ChunkStream[T | None]:
         """Yield the chunks of a source until it ends or the task is stopped.
 
-        A helper thread reads the source from the first ``next()`` on, at most 32 chunks
-        ahead, with the context variables of the caller and in an app context of its
-        own, whose teardown runs when the source has ended. A stop ends the
-        stream at once, whatever the source is doing, and hangs up on the upstream.
-        So does ``close()``, which a WSGI server calls when its client has left.
+        From the first ``next()`` on a thread of its own reads the source, at most 32
+        chunks ahead. It has the caller's context variables and an app context of its
+        own, whose teardown runs when the source has ended. A stop ends the stream at
+        once, whatever the source is doing, and hangs up on the upstream. So does
+        ``close()``, which a WSGI server calls when its client has left.
 
         :param chunks: the source; what it raises is raised here.
         :param upstream: the provider's response, for :func:`hang_up`, or a callable
-            that gives the one being read at the moment; the source unless given.
+            that returns the one being read now; by default the source itself.
         :param heartbeat: seconds of silence after which ``None`` is yielded, so that
-            the caller can send something: a server finds out only by sending that
+            the caller can send something: only by sending does a server find out that
             its client has left.
-        :raises ConfigurationError: the heartbeat is no number above 0.
-        :raises RuntimeError: the task has a stream already.
+        :raises ConfigurationError: the heartbeat is not a number above 0.
+        :raises RuntimeError: the task already has a stream.
         :raises TypeError: the source is not iterable.
         """
         if heartbeat is not None:
             heartbeat = seconds("heartbeat", heartbeat)
-        pump = Pump(chunks, upstream, self._app)
+        source = SourceReader(chunks, upstream, self._app)
         with self._lock:
-            if self._pump is not None:
+            if self._source is not None:
                 raise RuntimeError(f"Task {self.id} has a stream; start another task.")
-            self._pump = pump
+            self._source = source
             is_over = self._stopped or self._end_reason is not None
         if is_over:
-            pump.close()
-        return ChunkStream(self, pump, heartbeat)
-
-
-def _late_if_not_aside(act: Callable[..., object], *arguments: object) -> None:
-    # Where there are too many threads, late is not never.
-    if not aside(act, *arguments):
-        act(*arguments)
+            source.close()
+        return ChunkStream(self, source, heartbeat)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from flask_chatstop.errors import BackendError
 
 
-class Turns:
+class FairSemaphore:
     """Let so many threads at once go on, the others in the order they came.
 
     SQLAlchemy's pool gives a connection to whoever happens to ask, so that a thread

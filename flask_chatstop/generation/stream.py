@@ -2,30 +2,41 @@
 
 import queue
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+from typing import NoReturn, Protocol, TypeVar, cast
 
 from flask_chatstop.backends import EndReason
 from flask_chatstop.errors import ChatStopError
-from flask_chatstop.pump import End, Pump
-
-if TYPE_CHECKING:
-    from flask_chatstop.tasks import GenerationTask
+from flask_chatstop.generation.source import SourceEnd, SourceReader
 
 T = TypeVar("T")
 
 
-class ChunkStream(Iterator[T]):
-    """The reader's side of a ``Pump``, and the one who ends the task.
+class StreamedTask(Protocol):
+    """What a stream needs to know of its task."""
 
-    Ends when the source does, when the task is stopped, or by :meth:`close`, which a
-    WSGI server calls when the client has left. Raises the source's own error.
+    @property
+    def stopped(self) -> bool: ...
+
+    @property
+    def end_reason(self) -> EndReason | None: ...
+
+    def end(self, reason: EndReason, error: BaseException | None = None) -> bool: ...
+
+    def wait_until_reported(self) -> None: ...
+
+
+class ChunkStream(Iterator[T]):
+    """The chunks of a source, until it ends or its task is stopped.
+
+    A WSGI server calls :meth:`close` when the client has left, which ends it too.
+    Raises the source's own error.
     """
 
     def __init__(
-        self, task: "GenerationTask", pump: Pump[T], heartbeat: float | None
+        self, task: StreamedTask, source: SourceReader[T], heartbeat: float | None
     ) -> None:
         self._task = task
-        self._pump = pump
+        self._source = source
         self._heartbeat = heartbeat
         self._is_started = self._is_over = False
 
@@ -37,12 +48,12 @@ class ChunkStream(Iterator[T]):
         if self._task.stopped:
             self._finish(EndReason.STOPPED)
         try:
-            item = self._pump.items.get(timeout=self._heartbeat)
+            item = self._source.items.get(timeout=self._heartbeat)
         except queue.Empty:
             return cast(T, None)
         if self._task.stopped:
             self._finish(EndReason.STOPPED)
-        if isinstance(item, End):
+        if isinstance(item, SourceEnd):
             failed = item.error is not None
             reason = EndReason.FAILED if failed else EndReason.FINISHED
             self._finish(reason, item.error)
@@ -52,7 +63,7 @@ class ChunkStream(Iterator[T]):
         self._is_started = True
         if not self._task.stopped:
             try:
-                self._pump.start()
+                self._source.start()
             except RuntimeError as error:
                 self._finish(EndReason.FAILED, error)
 
@@ -73,5 +84,6 @@ class ChunkStream(Iterator[T]):
         """End the task as disconnected, unless it has ended, and hang up."""
         self._is_over = True
         self._task.end(EndReason.DISCONNECTED)
-        # After a stop the last bytes are out: its thread need not be waited for.
-        self._pump.close()
+        # After a stop the last bytes are out by now, so hang up without waiting for
+        # the stop's own thread.
+        self._source.close()

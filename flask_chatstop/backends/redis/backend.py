@@ -10,7 +10,6 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from flask_chatstop.backends import redis_scripts as scripts
 from flask_chatstop.backends.base import (
     EndReason,
     Owner,
@@ -19,7 +18,8 @@ from flask_chatstop.backends.base import (
     TaskInfo,
     TaskRecord,
 )
-from flask_chatstop.backends.redis_client import (
+from flask_chatstop.backends.redis import scripts
+from flask_chatstop.backends.redis.client import (
     RedisClient,
     connect,
     exceptions_of,

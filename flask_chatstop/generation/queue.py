@@ -14,20 +14,20 @@ QUEUE_SIZE = 32
 class ChunkQueue(Generic[T]):
     """A bounded queue of one source and one reader.
 
-    Made of two locks, each held while its side may have to wait: under gevent a
-    ``SimpleQueue`` takes 3 KiB, which a process with 10,000 silent streams has to pay.
+    Made of two locks, each held while its side may have to wait. Under gevent a
+    ``SimpleQueue`` takes 3 KiB, which 10,000 silent streams would pay 10,000 times.
     """
 
     def __init__(self) -> None:
         self._items: list[T] = []
-        # Looked up now and not imported by name: gevent may patch it after our import.
+        # Looked up here and not imported by name: gevent may patch it after our import.
         self._is_empty, self._is_full = threading.Lock(), threading.Lock()
         self._is_empty.acquire()
         self._is_full.acquire()
         self._waits_for_space = self._is_unbounded = False
 
     def put(self, item: T) -> None:
-        """Add an item; never waits, and may be called by anybody."""
+        """Add an item; never waits, and any thread may call it."""
         self._items.append(item)
         _release(self._is_empty)
 
@@ -35,7 +35,8 @@ class ChunkQueue(Generic[T]):
         """Wait while it is full, until the reader has taken half."""
         if len(self._items) < QUEUE_SIZE:
             return
-        # Before looking again: the reader may be taking the last item but half now.
+        # Set before the next look, or a reader that takes the last item above half
+        # now would wake nobody.
         self._waits_for_space = True
         while len(self._items) >= QUEUE_SIZE and not self._is_unbounded:
             self._is_full.acquire()
@@ -47,7 +48,7 @@ class ChunkQueue(Generic[T]):
         :raises queue.Empty: there was none for so many seconds.
         """
         while not self._items:
-            # What was put and taken meanwhile may have left it open.
+            # An item that was put and taken meanwhile may have left the lock open.
             if not self._is_empty.acquire(timeout=-1 if timeout is None else timeout):
                 raise queue.Empty
         item = self._items.pop(0)
@@ -56,7 +57,7 @@ class ChunkQueue(Generic[T]):
         return item
 
     def unbind(self) -> None:
-        """Let the source never wait again."""
+        """Never let the source wait again."""
         self._is_unbounded = True
         _release(self._is_full)
 

@@ -1,51 +1,32 @@
-"""The thread that keeps the store and the tasks of a worker in agreement."""
+"""The thread that keeps the store and the running tasks of a worker in agreement."""
 
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
-from typing import Protocol
 
 from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
-from flask_chatstop.doorbell import Doorbell
 from flask_chatstop.errors import BackendError
-from flask_chatstop.link import Link
+from flask_chatstop.threads import start_thread
+from flask_chatstop.worker.availability import Availability
+from flask_chatstop.worker.listener import Listener
+from flask_chatstop.worker.running import Message, RunningTasks
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to gather messages for: a stream sends its last bytes before its end is
-#: reported, and a busy worker wakes its keeper so often and no oftener.
+#: Seconds in which messages are gathered. A stream sends its last bytes before its end
+#: is reported, and a busy worker wakes its reconciler 20 times a second at most.
 _GATHERING = 0.05
 
 _Ends = deque[tuple[TaskRecord, EndReason]]
 
 
-class Running(Protocol):
-    """What a worker needs to know of a task."""
+class Reconciler:
+    """Reports ends, renews leases, and sweeps for stops whose notification was lost.
 
-    @property
-    def record(self) -> TaskRecord: ...
-
-    def stop(self) -> bool: ...
-
-    def end(self, reason: EndReason) -> bool: ...
-
-
-#: The end of a task, a task that nobody holds any more, or just a reason to look.
-_Message = tuple[TaskRecord, EndReason] | Running | None
-
-
-class Keeper:
-    """Reports ends, renews leases, and sweeps for stops whose ring was lost.
-
-    Its daemon thread and that of the doorbell begin with the first task and end a
+    Its daemon thread and that of the listener begin with the first task and end a
     while after the last one.
-
-    :param running: gives the tasks of the worker.
-    :param is_idle: tells whether every task that began has reported its end.
-    :param heard: takes the ids of tasks that were asked to stop.
     """
 
     def __init__(
@@ -53,49 +34,27 @@ class Keeper:
         backend: StopBackend,
         worker_id: str,
         sweep_interval: float,
-        running: Callable[[], list[Running]],
-        is_idle: Callable[[], bool],
-        heard: Callable[[Collection[str]], None],
+        running: RunningTasks,
     ) -> None:
         self._backend = backend
         self._worker_id = worker_id
         self._sweep_interval = sweep_interval
         self._running = running
-        self._is_idle = is_idle
-        self._heard = heard
         # Reentrant: the garbage collector may run an app's own `finally: task.end()`
         # in the thread that holds it.
         self._lock = threading.RLock()
-        # The garbage collector puts abandoned tasks in here, and may do so while the
-        # thread it interrupts holds a lock: of all queues only this one allows it.
-        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._closing: threading.Event | None = None
         self._exiting = threading.Event()
-        self._store = Link("the store of running tasks")
-        self._doorbell = Doorbell(
-            backend,
-            worker_id,
-            running=self._running_ids,
-            heard=heard,
-            found=self._store.retry.set,
-            paused=self.look_again,
-        )
+        self._store = Availability("the store of running tasks")
+        self._listener = Listener(backend, worker_id, running, self._store)
         self._renew_at = self._sweep_at = 0.0
-        # Ids that are being announced: renewed at the same moment, they would be
-        # known already, and their own announcement refused.
-        self._claimed: set[str] = set()
 
     @property
     def store_is_up(self) -> bool:
         """Whether the last call to the store succeeded."""
         return self._store.is_up
 
-    @property
-    def is_native(self) -> bool:
-        """Whether the inbox is of the kind that threads use now, patched or not."""
-        return isinstance(self._inbox, queue.SimpleQueue)
-
-    def run(self) -> None:
+    def begin(self) -> None:
         """Begin the threads if they do not run.
 
         :raises RuntimeError: there are too many threads; a later call tries again.
@@ -109,8 +68,8 @@ class Keeper:
                 self._sweep_at = time.monotonic() + self._sweep_interval
             try:
                 for name, target in (
-                    ("hear", self._doorbell.hear),
-                    ("keep", self._keep),
+                    ("listener", self._listener.run),
+                    ("reconciler", self._run),
                 ):
                     threading.Thread(
                         target=target,
@@ -122,33 +81,18 @@ class Keeper:
                 self._let_go(closing)
                 raise
 
-    def claim(self, task_id: str) -> None:
-        """Leave a task that is being announced out of renewals."""
-        self._claimed.add(task_id)
-
-    def release(self, task_id: str) -> None:
-        """Renew a task from now on."""
-        self._claimed.discard(task_id)
-
-    def report(self, record: TaskRecord, reason: EndReason) -> None:
-        """Have the store told of an end; returns at once."""
-        self._inbox.put((record, reason))
-        self._try_to_run()
-
-    def abandon(self, task: Running) -> None:
-        """Have a task ended that nobody holds; the garbage collector may call it."""
-        self._inbox.put(task)
+    def try_to_begin(self) -> None:
+        """Begin the threads if they do not run; log it if there are too many."""
+        try:
+            self.begin()
+        except RuntimeError as error:
+            logger.error("The threads of the worker could not begin: %s", error)
 
     def lost(self, error: BackendError) -> None:
         """Note an outage; when it is over, everything that runs is announced again."""
         self._store.lost(error)
-        self.look_again()
-        self._try_to_run()
-
-    def look_again(self) -> None:
-        """Have every task renewed and swept at once, until it succeeds."""
-        self._renew_at = self._sweep_at = 0.0
-        self._inbox.put(None)
+        self._running.look_again()
+        self.try_to_begin()
 
     def close(self) -> None:
         """Report what there is to report, and let the threads end."""
@@ -157,19 +101,10 @@ class Keeper:
         if closing is not None:
             self._exiting.set()
             self._store.retry.set()
-            self._inbox.put(None)
+            self._running.inbox.put(None)
             closing.wait(2 * self._backend.timeout)
 
-    def _try_to_run(self) -> None:
-        try:
-            self.run()
-        except RuntimeError as error:
-            logger.error("The keeper of tasks could not begin: %s", error)
-
-    def _running_ids(self) -> list[str]:
-        return [task.record.task_id for task in self._running()]
-
-    def _keep(self, closing: threading.Event) -> None:
+    def _run(self, closing: threading.Event) -> None:
         ends: _Ends = deque()
         while not self._is_over(self._receive(ends), ends, closing):
             self._store.retry.clear()
@@ -177,8 +112,8 @@ class Keeper:
                 self._tell_store(ends)
             except BackendError as error:
                 self.lost(error)
-            except Exception:  # a bug in a backend must not end the keeping of tasks
-                logger.exception("The backend raised what a backend should not.")
+            except Exception:  # a bug in a backend must not end the loop
+                logger.exception("A backend raised an error that is not BackendError.")
                 self.lost(BackendError("unexpected error"))
             if not self._store.is_up:
                 pause = min(self._store.backoff(), self._sweep_interval)
@@ -192,12 +127,13 @@ class Keeper:
         wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
         if ends and self._store.is_up:
             wait = 0.0  # left over, for a sweep or a renewal that was due
+        inbox = self._running.inbox
         received = False
         try:
             # At the exit, ends are still being reported by other threads.
             if self._exiting.is_set():
                 wait = min(wait, 0.01)
-            self._take(self._inbox.get(timeout=wait), ends)
+            self._take(inbox.get(timeout=wait), ends)
             received = True
             if not self._exiting.is_set():
                 time.sleep(_GATHERING)
@@ -209,62 +145,52 @@ class Keeper:
     def _drain(self, ends: _Ends) -> None:
         try:
             while True:
-                self._take(self._inbox.get_nowait(), ends)
+                self._take(self._running.inbox.get_nowait(), ends)
         except queue.Empty:
             pass
 
-    def _take(self, message: _Message, ends: _Ends) -> None:
+    def _take(self, message: Message, ends: _Ends) -> None:
         if isinstance(message, tuple):
             ends.append(message)
         elif message is not None:
-            # In a thread of its own: its on_end is code of the app's.
-            end = message.end
-            try:
-                threading.Thread(
-                    target=end, args=(EndReason.FAILED,), daemon=True
-                ).start()
-            except RuntimeError:  # there are too many threads: late is not never
-                try:
-                    end(EndReason.FAILED)
-                except Exception:
-                    logger.exception("The end of an abandoned task failed.")
+            # In a thread of its own: its on_end is the app's code.
+            start_thread(message.end, EndReason.FAILED)
 
     def _is_over(self, received: bool, ends: _Ends, closing: threading.Event) -> bool:
-        """Let both threads end when nothing is left to keep."""
+        """Let both threads end when there is nothing left to do."""
         with self._lock:
-            left = ends or not self._is_idle()
+            left = ends or not self._running.is_idle
             if not self._exiting.is_set():
                 left = left or not self._store.is_up
-            if not received and self._inbox.empty() and not left:
+            if not received and self._running.inbox.empty() and not left:
                 self._let_go(closing)
-        if closing.is_set() and not self._inbox.empty():
-            self._try_to_run()  # put by the garbage collector, after the look
+        if closing.is_set() and not self._running.inbox.empty():
+            self.try_to_begin()  # put by the garbage collector, after the look
         return closing.is_set()
 
     def _let_go(self, closing: threading.Event) -> None:
         self._closing = None
         closing.set()
-        self._doorbell.retry()
+        self._listener.retry()
 
     def _tell_store(self, ends: _Ends) -> None:
         now = time.monotonic()
+        if self._running.must_look:
+            self._running.must_look = False  # before looking: it may be set meanwhile
+            self._renew_at = self._sweep_at = 0.0
         if not self._store.is_up:
             self._backend.check()
         if now >= self._renew_at:
             self._renew_at = now + self._backend.lease / 3
-            running = [
-                task.record
-                for task in self._running()
-                if task.record.task_id not in self._claimed
-            ]
+            running = self._running.renewable()
             # Then, and not before: what has ended meanwhile is no longer running.
             self._drain(ends)
             # What began and ended during an outage must be known before it can end.
             if records := running + [record for record, _ in ends]:
                 self._renew(records)
         if self._store.found():
-            # Stops are taken from now on, and must not wait for the doorbell's pause.
-            self._doorbell.retry()
+            # Stops are taken from now on, and must not wait for the listener's pause.
+            self._listener.retry()
         while ends:
             self._end(ends)
             # A slow store must not let leases run out, nor stops wait.
@@ -273,8 +199,8 @@ class Keeper:
         now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_interval
-            if task_ids := self._running_ids():
-                self._heard(self._backend.stops(self._worker_id, task_ids))
+            if task_ids := self._running.ids():
+                self._running.stop(self._backend.stops(self._worker_id, task_ids))
 
     def _renew(self, records: list[TaskRecord]) -> None:
         try:
@@ -282,14 +208,14 @@ class Keeper:
         except BackendError:
             raise
         except Exception:
-            logger.exception("The backend raised what a backend should not.")
+            logger.exception("renew() raised an error that is not a BackendError.")
             for record in records:  # that one is refused must not harm the others
                 try:
                     self._backend.renew([record])
                 except BackendError:
                     raise
                 except Exception as error:
-                    logger.error("Task %r is not kept: %r", record.task_id, error)
+                    logger.error("Task %r was not renewed: %r", record.task_id, error)
 
     def _end(self, ends: _Ends) -> None:
         try:
@@ -297,5 +223,5 @@ class Keeper:
         except BackendError:
             raise
         except Exception:
-            logger.exception("The end of %r is lost.", ends[0][0].task_id)
+            logger.exception("The end of task %r is lost.", ends[0][0].task_id)
         ends.popleft()

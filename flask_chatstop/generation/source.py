@@ -1,6 +1,5 @@
-"""The helper thread that reads a source, and hangs up on what the source reads."""
+"""The thread that reads a source, and hangs up on what the source waits for."""
 
-import _thread
 import contextvars
 import logging
 import os
@@ -11,18 +10,19 @@ from typing import Generic, TypeVar
 
 from flask import Flask
 
-from flask_chatstop.chunk_queue import ChunkQueue
-from flask_chatstop.upstream import hang_up, warn_of_unknown
+from flask_chatstop.generation.queue import ChunkQueue
+from flask_chatstop.threads import start_thread
+from flask_chatstop.upstream.hang_up import hang_up, warn_of_unknown
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds between two looks at what a source reads that was closed: at first, at last.
+#: Seconds between two looks at what a closed source reads: at first, and at last.
 _SOON, _LATER = 0.05, 0.25
 
 
-class End:
+class SourceEnd:
     """The last item of a queue: the source has ended, perhaps with an error."""
 
     __slots__ = ("error",)
@@ -31,16 +31,16 @@ class End:
         self.error = error
 
 
-class Pump(Generic[T]):
-    """The helper thread that reads a source into a bounded queue.
+class SourceReader(Generic[T]):
+    """Reads a source in a thread of its own into a bounded queue.
 
-    Knows nothing of the task, so that a task nobody holds can be collected while its
-    source is silent: unless the source or its context variables hold it.
+    Does not hold the task, so that a task nobody else holds can be collected while its
+    source is silent, unless the source or its context variables hold it.
 
-    :param upstream: the response to hang up on, or a callable that gives the one
-        being read at the moment; the source itself unless given.
-    :param app: whose context the source is read in; its teardown runs when the source
-        has ended, so that a database session of the source's is given back.
+    :param upstream: the response to hang up on, or a callable that returns the one
+        being read now; by default the source itself.
+    :param app: the source is read in a context of this app. Its teardown runs when the
+        source has ended, so that a database session of the source is given back.
     :raises TypeError: the source is not iterable.
     """
 
@@ -56,15 +56,15 @@ class Pump(Generic[T]):
     ) -> None:
         if not isinstance(chunks, Iterable):
             raise TypeError(
-                f"A source is a plain iterable, which {type(chunks).__name__} is not;"
-                " use the synchronous client of the model provider."
+                f"A source must be a plain iterable, and {type(chunks).__name__} is"
+                " not; use the synchronous client of the model provider."
             )
         self._chunks = chunks
         self._app = app
         self._upstream = upstream
         self._context = contextvars.copy_context()
         self._pid = os.getpid()
-        self.items: ChunkQueue[T | End] = ChunkQueue()
+        self.items: ChunkQueue[T | SourceEnd] = ChunkQueue()
         self._lock = threading.Lock()
         self._started = self._closed = self._is_over = False
 
@@ -87,10 +87,10 @@ class Pump(Generic[T]):
 
     def wake(self) -> None:
         """Wake the reader, who then sees that its task is over."""
-        self.items.put(End())
+        self.items.put(SourceEnd())
 
     def close(self) -> None:
-        """Hang up on the upstream and have the source closed in its own thread.
+        """Hang up on the upstream, and have the source closed in its own thread.
 
         Done once, and not by a forked child, whose parent reads on.
         """
@@ -104,10 +104,14 @@ class Pump(Generic[T]):
         self.wake()
         self.items.unbind()
         if self._is_over:
-            # Its connection may serve somebody else by now.
+            # Its connection may serve another request by now.
             return
-        # In a thread of its own, since an upstream to be looked up is the app's code.
-        if not callable(self._upstream) or not aside(self._leave_for_good, started):
+        if callable(self._upstream):
+            # In a thread of its own: to look up the upstream is the app's code.
+            start_thread(
+                self._leave_for_good, started, instead=lambda: self._leave(started)
+            )
+        else:
             self._leave(started)
 
     def _leave(self, started: bool) -> None:
@@ -134,8 +138,8 @@ class Pump(Generic[T]):
 
     def _leave_for_good(self, started: bool) -> None:
         self._leave(started)
-        # The source may wait for an answer's first bytes, or ask for another answer:
-        # a silent one would be waited for without an end.
+        # The source may be waiting for the headers of an answer, or ask for another
+        # answer. If that stays silent, its thread would wait for ever.
         pause = _SOON
         while started and not self._is_over:
             time.sleep(pause)
@@ -147,9 +151,9 @@ class Pump(Generic[T]):
         try:
             with self._app.app_context():
                 self._read()
-        except BaseException as error:  # the app's, as its context came or went
+        except BaseException as error:  # the app's, as its context began or ended
             logger.exception("The app context of a source failed.")
-            self.items.put(End(error))
+            self.items.put(SourceEnd(error))
         finally:
             self._is_over = True
 
@@ -165,9 +169,9 @@ class Pump(Generic[T]):
         except BaseException as caught:
             error = caught
         self._is_over = True
-        items.put(End(error))
+        items.put(SourceEnd(error))
         if self._closed:
-            # The upstream may not have been there when the stream was closed.
+            # The upstream may not have existed yet when the stream was closed.
             self._hang_up()
         self._close_source()
 
@@ -177,16 +181,5 @@ class Pump(Generic[T]):
                 close = getattr(get(), "close", None)
                 if callable(close):
                     close()
-            except Exception as error:  # it is over, whatever the source makes of it
+            except Exception as error:  # the source is over, whatever it raises now
                 logger.debug("Closing the source raised %r.", error)
-
-
-def aside(act: Callable[..., object], *arguments: object) -> bool:
-    """Do something in a thread of its own, and tell whether there was one to be had."""
-    try:
-        # Not a Thread, whose start() waits until it runs: the reader is to have the
-        # interpreter first, and send the last bytes.
-        _thread.start_new_thread(act, arguments)
-    except RuntimeError:
-        return False
-    return True

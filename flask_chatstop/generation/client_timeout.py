@@ -1,4 +1,4 @@
-"""Finding out that a client has vanished, where the server shows its connection."""
+"""Closing the connection of a client that has vanished, where the server shows it."""
 
 import contextlib
 import socket
@@ -6,19 +6,19 @@ from typing import Any
 
 from flask import has_request_context, request
 
-# Of gunicorn and of Werkzeug. Other servers keep it to themselves.
+# gunicorn and Werkzeug's server put the connection there. Other servers do not.
 _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 _LONGEST = 2**31 - 1
 
 
-def give_up_after(seconds: float) -> None:
-    """Have the connection of this request broken off when nobody is at its other end.
+def set_client_timeout(seconds: float) -> None:
+    """Let the kernel close this request's connection when its client is gone.
 
-    A client that vanished without closing it, like a phone without a network, is one
-    that acknowledges nothing. A kernel that is not told otherwise goes on sending for
-    a quarter of an hour, and takes every ping meanwhile: see ``tcp_retries2`` in
-    https://docs.kernel.org/networking/ip-sysctl.html. A client that takes nothing for
-    so long, its window shut, is given up too.
+    A client that vanished without closing, like a phone without a network,
+    acknowledges nothing. By default a kernel goes on sending for a quarter of an hour
+    and accepts every ping meanwhile: see ``tcp_retries2`` in
+    https://docs.kernel.org/networking/ip-sysctl.html. The timeout also counts for a
+    client that reads nothing, whose window is shut.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is None or not has_request_context():

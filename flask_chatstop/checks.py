@@ -1,0 +1,46 @@
+"""Checks of values that come from a configuration or from a client."""
+
+import re
+from typing import TypeGuard
+
+from flask_chatstop.errors import ConfigurationError
+
+#: Characters that a user, a task id or an app's name may have.
+MAX_ID = 255
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_id(value: object) -> TypeGuard[str]:
+    """Tell whether a value is a valid user, task id or app name in every store.
+
+    Valid are strings of 1 to :data:`MAX_ID` characters without NUL and without lone
+    surrogates: PostgreSQL stores no NUL, and UTF-8 has no surrogates.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or "\0" in value:
+        return False
+    return value.isascii() or not _SURROGATE.search(value)
+
+
+def seconds(name: str, value: object) -> float:
+    """Return a number of seconds from a configuration.
+
+    :param name: the setting, for the error message.
+    :raises ConfigurationError: the value is not a number from a millisecond to a year.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{name} is {value!r}; set it to a number of seconds.")
+    if not 0.001 <= value <= 31_536_000:
+        raise ConfigurationError(
+            f"{name} is {value!r}; set it to seconds, from 0.001 to 31536000."
+        )
+    return float(value)
+
+
+def check_callable(name: str, callback: object) -> None:
+    """Refuse a callback that is not callable.
+
+    :raises TypeError: it is not.
+    """
+    if not callable(callback):
+        raise TypeError(f"{name} is a {type(callback).__name__}; give it a function.")

@@ -1,0 +1,57 @@
+"""How a generation ended, and telling the app."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from flask import Flask
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.signals import send, task_ended
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationEnd:
+    """How a generation ended, passed to ``on_end``.
+
+    :param reason: ``finished``, ``stopped``, ``disconnected`` or ``failed``.
+    :param text: the answer as far as it was sent; empty without ``chat_response``.
+    :param error: what the source raised, if the reason is ``failed``.
+    :param duration: seconds since the task began.
+    """
+
+    task_id: str
+    user: str
+    reason: EndReason
+    duration: float
+    error: BaseException | None = None
+    text: str = ""
+    message_id: str | None = None
+    conversation_id: str | None = None
+
+
+def tell_app(
+    app: Flask,
+    task: object,
+    end: GenerationEnd,
+    callbacks: Iterable[Callable[[GenerationEnd], object]],
+) -> None:
+    """Call ``on_end`` and send ``task_ended``, with the app context pushed.
+
+    What a callback raises is logged. An exit, like ``KeyboardInterrupt``, is raised
+    when all have been called.
+    """
+    exits: list[BaseException] = []
+    with app.app_context():
+        for callback in callbacks:
+            try:
+                callback(end)
+            except Exception:
+                logger.exception("on_end of task %s failed.", end.task_id)
+            except BaseException as error:
+                exits.append(error)
+        send(task_ended, app, task=task, reason=end.reason, duration=end.duration)
+    if exits:
+        raise exits[0]

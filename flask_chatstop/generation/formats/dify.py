@@ -1,0 +1,84 @@
+"""Dify's chat events: ``message`` for each piece, ``message_end`` or ``error``."""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from flask import Flask
+
+from flask_chatstop.backends import EndReason
+
+logger = logging.getLogger(__name__)
+
+PING = b"event: ping\n\n"
+
+
+class DifyEvents:
+    """The events of one answer, and the text that was sent in them."""
+
+    def __init__(
+        self,
+        task_id: str,
+        message_id: object,
+        conversation_id: object,
+        metadata: Mapping[str, object] | None,
+    ) -> None:
+        self._metadata = metadata
+        self._text: list[str] = []
+        self.message_id = str(message_id or uuid.uuid4())
+        self.conversation_id = str(conversation_id or uuid.uuid4())
+        self._message = {
+            "message_id": self.message_id,
+            "conversation_id": self.conversation_id,
+            "created_at": int(time.time()),
+        }
+        self._ids = {"task_id": task_id, "id": self.message_id, **self._message}
+        head = json.dumps({"event": "message", **self._ids}, separators=(",", ":"))
+        self._head = head[:-1] + ',"answer":'
+
+    @property
+    def text(self) -> str:
+        """The text that was sent so far."""
+        # Surrogates may have come in two pieces; no store accepts half a pair.
+        text = "".join(self._text)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def piece(self, text: str) -> bytes:
+        """Return a ``message`` event.
+
+        :raises TypeError: the piece is not a string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"A piece of an answer must be a str, not {type(text).__name__}."
+            )
+        self._text.append(text)
+        return f"data: {self._head}{json.dumps(text)}}}\n\n".encode("ascii")
+
+    def end(self, reason: EndReason | None, app: Flask) -> bytes:
+        """Return the event that ends the answer."""
+        if reason is EndReason.FAILED:
+            return _frame(
+                {
+                    "event": "error",
+                    **self._message,
+                    "status": 500,
+                    "code": "internal_server_error",
+                    "message": "The answer could not be completed.",
+                }
+            )
+        event = {"event": "message_end", **self._ids}
+        try:
+            metadata = {**(self._metadata or {}), "end_reason": reason}
+            return _frame({**event, "metadata": metadata}, app.json.dumps)
+        except Exception:  # the metadata is the app's
+            logger.exception(
+                "The metadata of task %s cannot be sent as JSON.", self._ids["task_id"]
+            )
+            return _frame({**event, "metadata": {"end_reason": reason}})
+
+
+def _frame(event: object, dumps: Callable[..., str] = json.dumps) -> bytes:
+    return f"data: {dumps(event, separators=(',', ':'), sort_keys=False)}\n\n".encode()

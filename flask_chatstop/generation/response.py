@@ -1,0 +1,154 @@
+"""The response that streams an answer, until it ends or is stopped."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from flask import Response
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.checks import check_callable, seconds
+from flask_chatstop.generation.end import GenerationEnd
+from flask_chatstop.generation.formats.dify import PING, DifyEvents
+from flask_chatstop.generation.stream import ChunkStream
+from flask_chatstop.generation.task import GenerationTask
+from flask_chatstop.threads import start_thread
+
+logger = logging.getLogger(__name__)
+
+
+def chat_response(
+    task: GenerationTask,
+    pieces: Iterable[str | None],
+    *,
+    upstream: object | None = None,
+    on_end: Callable[[GenerationEnd], object] | None = None,
+    on_disconnect: Literal["stop", "continue"] = "stop",
+    message_id: object = None,
+    conversation_id: object = None,
+    metadata: Mapping[str, object] | None = None,
+    heartbeat: float = 10.0,
+) -> Response:
+    """Stream an answer as the events of Dify's chat API, until it ends or is stopped.
+
+    Sends ``message`` events. The first one is sent at once and is empty, so that the
+    client knows the task id before the first token. Then sends ``message_end``, or
+    ``error`` if the source failed: the error is logged, and the client does not see
+    its text.
+
+    :param pieces: the pieces of the answer; ``None`` and ``""`` are skipped.
+    :param upstream: the provider's response to hang up on, see
+        :meth:`GenerationTask.stream`.
+    :param on_end: called once with a :class:`GenerationEnd`, however the generation
+        ended, with the app context pushed and before the client is told. Save the
+        answer here, or the part of it that there is.
+    :param on_disconnect: what happens when the client leaves: ``"stop"`` ends the
+        generation, ``"continue"`` lets it run to its end, still stoppable.
+    :param message_id: id for the events, a new UUID by default; the same for
+        ``conversation_id``.
+    :param metadata: sent in ``message_end`` beside ``end_reason``. It is read at the
+        end, so the source may add its usage on the way.
+    :param heartbeat: seconds of silence after which a ping is sent.
+    :raises ConfigurationError: the heartbeat is not a number above 0.
+    :raises RuntimeError: the task already has a stream.
+    :raises TypeError: the source is not iterable, or ``on_end`` is not callable.
+    :raises ValueError: ``on_disconnect`` has another value.
+    """
+    if on_disconnect not in ("stop", "continue"):
+        raise ValueError(
+            f"on_disconnect is {on_disconnect!r}, not 'stop' or 'continue'."
+        )
+    heartbeat = seconds("heartbeat", heartbeat)
+    if on_end is not None:
+        check_callable("on_end", on_end)
+    answer = DifyEvents(task.id, message_id, conversation_id, metadata)
+    stream = _EventStream(answer, task, pieces, upstream, heartbeat, on_disconnect)
+    if on_end is not None:
+        task.on_end(lambda end: on_end(_with_text(end, answer)))
+    response = _response(task, stream)
+    # The app may wrap the stream in an iterator of its own that has no close().
+    response.call_on_close(stream.close)
+    return response
+
+
+def stopped_response(task: GenerationTask) -> Response:
+    """Return the response of a task that was stopped before it had a stream."""
+    task.end(EndReason.STOPPED)
+    answer = DifyEvents(task.id, None, None, None)
+    return _response(task, [answer.piece(""), answer.end(task.end_reason, task.app)])
+
+
+def _response(task: GenerationTask, frames: Iterable[bytes]) -> Response:
+    return task.app.response_class(
+        frames,
+        mimetype="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _with_text(end: GenerationEnd, answer: DifyEvents) -> GenerationEnd:
+    return dataclasses.replace(
+        end,
+        text=answer.text,
+        message_id=answer.message_id,
+        conversation_id=answer.conversation_id,
+    )
+
+
+class _EventStream(Iterator[bytes]):
+    """An answer's events, for a WSGI server, which closes it when its client leaves."""
+
+    def __init__(
+        self,
+        answer: DifyEvents,
+        task: GenerationTask,
+        pieces: Iterable[str | None],
+        upstream: object | None,
+        heartbeat: float,
+        on_disconnect: str,
+    ) -> None:
+        self._pieces: ChunkStream[Any] = task.stream(
+            pieces, upstream, heartbeat=heartbeat
+        )
+        # A function's generator, not a method's: a cycle would keep the task alive.
+        self._frames = _generate(self._pieces, answer, task, heartbeat)
+        self._task = task
+        self._continues = on_disconnect == "continue"
+        self._is_closed = False
+
+    def __next__(self) -> bytes:
+        return next(self._frames)
+
+    def close(self) -> None:
+        if not self._continues or self._task.end_reason is not None:
+            self._pieces.close()
+        elif not self._is_closed:
+            self._is_closed = True
+            start_thread(_exhaust, self._frames)
+
+
+def _generate(
+    pieces: ChunkStream[Any], answer: DifyEvents, task: GenerationTask, heartbeat: float
+) -> Iterator[bytes]:
+    yield answer.piece("")
+    sent_at = time.monotonic()
+    try:
+        for piece in pieces:
+            if piece:
+                yield answer.piece(piece)
+            elif time.monotonic() - sent_at >= heartbeat:
+                yield PING
+            else:
+                continue
+            sent_at = time.monotonic()
+    except Exception as error:
+        task.end(EndReason.FAILED, error)
+        logger.exception("The source of task %s failed.", task.id)
+    yield answer.end(task.end_reason, task.app)
+
+
+def _exhaust(frames: Iterator[bytes]) -> None:
+    for _ in frames:
+        pass

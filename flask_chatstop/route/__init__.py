@@ -1,0 +1,1 @@
+"""A stop request's way from HTTP to its answer."""

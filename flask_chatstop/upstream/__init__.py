@@ -1,0 +1,1 @@
+"""Ending what a source waits for: the model provider's response."""
