@@ -31,7 +31,8 @@ def start_thread(
             _call(instead)
 
 
-def _call(act: Any, *arguments: object) -> None:
+def _call(*call: Any) -> None:
+    act, *arguments = call
     try:
         act(*arguments)
     except Exception:

@@ -173,7 +173,7 @@ def test_a_piece_that_is_no_text_is_a_failure_that_says_so(
 ) -> None:
     chat = Chat(lambda _: ["One ", 7])
     assert chat.ask().rest()[-1]["event"] == "error"
-    assert "is a str, not int" in caplog.text
+    assert "must be a str, not int" in caplog.text
     assert chat.ends[0].text == "One "
 
 

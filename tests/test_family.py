@@ -265,6 +265,6 @@ def test_a_user_loader_that_gives_no_user_is_told_so(user: Any) -> None:
     app = make_app(chatstop)
     with (
         app.test_request_context(),
-        pytest.raises(ConfigurationError, match="must give a string"),
+        pytest.raises(ConfigurationError, match="must return a string"),
     ):
         chatstop.start()

@@ -464,7 +464,7 @@ def test_an_authenticator_that_names_no_app_is_told_what_to_do(
     client = app_with(ChatStop(auth=Door(name))).test_client()
     response = client.post("/chat-messages/some-id/stop", json={"user": "alice"})
     assert error(response) == (500, "internal_server_error")
-    assert "have it give the app's name" in caplog.text
+    assert "return the app's name" in caplog.text
 
 
 def test_the_user_of_a_session_is_trusted_and_not_the_body() -> None:
