@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: Frames of a thread that waits for work and does none: a pool's, which libraries keep
-#: for the process, and a server's for its next request.
+#: Where a thread is that waits for work and does none: a pool's, which libraries keep for
+#: the process, a server's, and that of llama-index's chat memory, which is a database.
 _IDLE = (
     threading.__file__,
     queue.__file__,
     concurrent.futures.thread.__file__,
+    "/site-packages/aiosqlite/",
     "/site-packages/gevent/",
     "/site-packages/gunicorn/",
 )

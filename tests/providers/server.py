@@ -137,7 +137,10 @@ class Provider:
             )
             return
         body: dict[str, Any] = json.loads(call.body or b"{}")
-        answer = next(format for format in FORMATS if format.PATH.search(call.path))
+        answer = next((form for form in FORMATS if form.PATH.search(call.path)), None)
+        if answer is None:
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
         parts = answer.parts(body, self._tokens(connection, call))
         if self.mode == "no-headers":
             # Of an agent's two answers, the one with a tool call in it asks for no

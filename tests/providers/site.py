@@ -62,8 +62,9 @@ class Site:
 
     def assert_nothing_is_left(self) -> None:
         left = self.left()
-        assert left["threads"] == [], "a thread of the source is left"
-        assert left["records"] == [], "something was logged"
+        threads, records = left["threads"], left["records"]
+        assert not threads, "\n".join(["a thread of the source is left:", *threads])
+        assert not records, "\n".join(["something was logged:", *records])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from tests.providers.formats import sse
 
 __all__ = ["CONTENT_TYPE", "PATH", "parts"]
 
-PATH = re.compile(r"^/v1beta/models/[^/]+:streamGenerateContent\?alt=sse$")
+PATH = re.compile(r"^/v1(beta)?/models/[^/]+:streamGenerateContent\?alt=sse$")
 CONTENT_TYPE = "text/event-stream"
 
 
