@@ -24,7 +24,8 @@ class Provider:
     """An HTTP/1.1 server for the streaming APIs of OpenAI and Anthropic.
 
     With ``then="silence"`` it says nothing after the tokens until the client hangs
-    up, with ``"hold"`` it gives no token either, with ``"talk"`` it goes on with 100
+    up, with ``"hold"`` it gives no token either, with ``"mute"`` not even headers, with
+    ``"busy"`` it asks for another try in a second, with ``"talk"`` it goes on with 100
     tokens a second, with ``"flood"`` with as many as are taken, with ``"end"`` it ends
     the answer, with ``"crash"`` it cuts the connection.
     """
@@ -72,6 +73,17 @@ class Provider:
 
 
 def _answer(connection: socket.socket, path: str, call: Call, then: str) -> None:
+    if then == "mute":
+        call.silent.set()
+        connection.recv(1)
+        return
+    if then == "busy":
+        connection.sendall(
+            b"HTTP/1.1 429 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+        call.silent.set()
+        return
     connection.sendall(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
