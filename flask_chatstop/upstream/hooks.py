@@ -62,7 +62,7 @@ def _hook(name: str, hooks: Callable[[Any], list[Hook]]) -> None:
             " calls that are made with it. Give them as upstream=, see the page on"
             " model libraries.",
             name,
-            _version(name),
+            version_of(name),
             error,
         )
         return
@@ -91,7 +91,8 @@ def _quiet(original: Callable[[Any], object]) -> Callable[[Any], object]:
     return excepthook
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """Return the version of a distribution, for the log."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -61,6 +61,8 @@ class Provider:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as reader:
                 path = _read_request(reader)
+                if path is None:
+                    return  # connected to, and not asked
                 # Before the call is known: then the next one may be told otherwise.
                 then = self.then
                 self.calls.append(call)
@@ -108,8 +110,11 @@ def _answer(connection: socket.socket, path: str, call: Call, then: str) -> None
         connection.recv(1)
 
 
-def _read_request(reader: BinaryIO) -> str:
-    path = str(reader.readline().split()[1], "ascii")
+def _read_request(reader: BinaryIO) -> str | None:
+    first = reader.readline()
+    if not first:
+        return None
+    path = str(first.split()[1], "ascii")
     length = 0
     while line := reader.readline().strip():
         name, _, value = line.partition(b":")
