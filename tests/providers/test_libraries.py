@@ -81,7 +81,9 @@ def test_a_stop_ends_every_connection_of_the_source(
     task_id = reader.next()["task_id"]
     upstream.wait_until_settled()
     if mode == "talking":
-        reader.until("more ")
+        # Some libraries put tokens together.
+        while "more" not in reader.next()["answer"]:
+            pass
     calls = list(upstream.calls)
 
     response = running.server.stop(task_id)
