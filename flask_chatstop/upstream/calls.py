@@ -93,8 +93,9 @@ class Calls:
 
     def __init__(self, is_tracking: bool = True) -> None:
         #: Held while a socket is shut down, so that no call is closed meanwhile and
-        #: its connection given to another task.
-        self.lock = threading.Lock()
+        #: its connection given to another task. Reentrant: the garbage collector may
+        #: close a response in the thread that holds it.
+        self.lock = threading.RLock()
         self._open: set[Call] = set()
         self._origins: set[object] = set()
         #: Whether new calls are refused.

@@ -2,8 +2,9 @@
 
 httpx, httpx2 and the model libraries on them send their requests through a pool of
 theirs. A call begins with ``pool.handle_request()``, is sent by
-``connection.handle_request()``, and ends with ``response.stream.close()``. An HTTP/2
-connection carries other tasks' calls too. It has another class and is left alone.
+``connection._send_request_headers()``, and ends with ``response.stream.close()``. An
+HTTP/2 connection carries other tasks' calls too. It has another class and is left
+alone.
 """
 
 import importlib
@@ -17,6 +18,9 @@ from flask_chatstop.upstream.shape import Hook, expect
 # Where the call stands among the extensions of a request. A proxy's CONNECT request
 # gets the extensions of the request that it is for.
 _CALL = "chatstop_call"
+# Not the connection's handle_request(): two requests may be given one idle connection,
+# and the second finds there that it is taken. Its call must not know that socket.
+_SEND = "_send_request_headers"
 
 Method = Callable[..., Any]
 
@@ -35,9 +39,10 @@ def hooks(library: Any) -> list[Hook]:
         pool_class = getattr(library, f"{prefix}ConnectionPool", None)
         connection_class = getattr(http11, f"{prefix}HTTP11Connection", None)
         expect(pool_class, suffix, ["self", "request"])
-        expect(connection_class, suffix, ["self", "request"])
+        expect(connection_class, _SEND, ["self", "request"])
+        expect(connection_class, suffix, sets=_SEND)
         expect(connection_class, "__init__", sets="_network_stream")
-        found += [(pool_class, suffix, pool), (connection_class, suffix, connection)]
+        found += [(pool_class, suffix, pool), (connection_class, _SEND, connection)]
     expect(library.Request, "__init__", sets="extensions")
     expect(library.Response, "__init__", sets="stream")
     return found
@@ -75,13 +80,13 @@ def _pool(original: Method) -> Method:
 
 def _connection(original: Method) -> Method:
     @wraps(original)
-    def handle_request(self: Any, request: Any) -> Any:
+    def send_request_headers(self: Any, request: Any) -> Any:
         call: Call | None = request.extensions.get(_CALL)
         if call is not None:
             call.sends_on(self._network_stream.get_extra_info("socket"))
         return original(self, request)
 
-    return handle_request
+    return send_request_headers
 
 
 def _async_pool(original: Method) -> Method:
@@ -104,13 +109,13 @@ def _async_pool(original: Method) -> Method:
 
 def _async_connection(original: Method) -> Method:
     @wraps(original)
-    async def handle_async_request(self: Any, request: Any) -> Any:
+    async def send_request_headers(self: Any, request: Any) -> Any:
         call: Call | None = request.extensions.get(_CALL)
         if call is not None:
             call.sends_on(self._network_stream.get_extra_info("socket"))
         return await original(self, request)
 
-    return handle_async_request
+    return send_request_headers
 
 
 class _Stream:

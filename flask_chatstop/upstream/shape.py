@@ -8,6 +8,9 @@ from typing import Any
 Hook = tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 class UnknownShape(Exception):
     """The insides of a library are not as known."""
 
@@ -21,7 +24,7 @@ def expect(
 ) -> None:
     """Make sure that a class has a method like the one that a hook was written for.
 
-    :param parameters: what the names of its parameters begin with.
+    :param parameters: the names of its first parameters; the others have defaults.
     :param sets: the name of an attribute that its code mentions.
     :raises UnknownShape: it has none.
     """
@@ -30,8 +33,10 @@ def expect(
     if not inspect.isfunction(function):
         raise UnknownShape(f"no {name}()")
     if parameters is not None:
-        found = list(inspect.signature(function).parameters)[: len(parameters)]
-        if found != list(parameters):
-            raise UnknownShape(f"{name}({', '.join(found)}, ...)")
+        found = inspect.signature(function).parameters.values()
+        known, more = list(found)[: len(parameters)], list(found)[len(parameters) :]
+        needed = [x for x in more if x.default is x.empty and x.kind not in _VARIABLE]
+        if [x.name for x in known] != list(parameters) or needed:
+            raise UnknownShape(f"{name}{inspect.signature(function)}")
     if sets is not None and sets not in inspect.unwrap(function).__code__.co_names:
         raise UnknownShape(f"{name}() does not know {sets}")

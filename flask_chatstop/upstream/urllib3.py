@@ -11,6 +11,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any
 
+from flask_chatstop.errors import SourceStopped
 from flask_chatstop.upstream.calls import Call, bound_calls
 from flask_chatstop.upstream.shape import Hook, UnknownShape, expect
 
@@ -163,14 +164,19 @@ class _CutCatcher(AbstractContextManager[None]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        if exc is None and self._call.is_cut:
+            # What was read is cut short. The catcher is to close the connection.
+            try:
+                self._call.raise_if_cut()
+            except SourceStopped as stopped:
+                return self._catcher.__exit__(type(stopped), stopped, None)
         try:
-            handled = self._catcher.__exit__(exc_type, exc, traceback)
+            return self._catcher.__exit__(exc_type, exc, traceback)
+        except GeneratorExit:
+            raise
         except BaseException:
             self._call.raise_if_cut()
             raise
-        if exc_type is not GeneratorExit:
-            self._call.raise_if_cut()
-        return handled
 
 
 def _text(value: str | bytes) -> str:

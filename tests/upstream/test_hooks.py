@@ -61,8 +61,11 @@ def test_a_library_that_has_changed_is_left_alone_and_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     original = getattr(owner, method)
-    monkeypatch.setattr(owner, method, lambda self, changed: original(self))
-    changed = getattr(owner, method)
+
+    def changed(self: Any, others: Any) -> Any:
+        return original(self)
+
+    monkeypatch.setattr(owner, method, changed)
     hooks.install()
     hooks.install()
     assert getattr(owner, method) is changed

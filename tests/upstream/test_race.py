@@ -4,6 +4,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 import httpx2
@@ -28,27 +29,35 @@ def answers() -> Iterator[ShortAnswers]:
         yield server
 
 
-def by_httpx() -> Post:
-    client = httpx.Client(limits=httpx.Limits(max_connections=THREADS + 8))
-    return lambda url: client.post(url).content
+@contextmanager
+def by_httpx() -> Iterator[Post]:
+    with httpx.Client(limits=httpx.Limits(max_connections=THREADS + 8)) as client:
+        yield lambda url: client.post(url).content
 
 
-def by_httpx2() -> Post:
-    client = httpx2.Client(limits=httpx2.Limits(max_connections=THREADS + 8))
-    return lambda url: client.post(url).content
+@contextmanager
+def by_httpx2() -> Iterator[Post]:
+    with httpx2.Client(limits=httpx2.Limits(max_connections=THREADS + 8)) as client:
+        yield lambda url: client.post(url).content
 
 
-def by_requests() -> Post:
-    session = requests.Session()
-    session.mount("http://", HTTPAdapter(pool_maxsize=THREADS + 8))
-    return lambda url: session.post(url, timeout=60).content
+@contextmanager
+def by_requests() -> Iterator[Post]:
+    with requests.Session() as session:
+        session.mount("http://", HTTPAdapter(pool_maxsize=THREADS + 8))
+        yield lambda url: session.post(url, timeout=60).content
 
 
 @pytest.mark.parametrize("make", [by_httpx, by_httpx2, by_requests])
 def test_no_innocent_call_fails_when_stops_meet_completion(
-    answers: ShortAnswers, make: Callable[[], Post]
+    answers: ShortAnswers, make: Callable[[], AbstractContextManager[Post]]
 ) -> None:
-    post, chat = make(), Chat()
+    with make() as post:
+        _race(answers, post)
+
+
+def _race(answers: ShortAnswers, post: Post) -> None:
+    chat = Chat()
     left = iter(range(CALLS))
     lock, failures, over = threading.Lock(), list[BaseException](), threading.Event()
     stopped: list[int] = []
@@ -70,15 +79,14 @@ def test_no_innocent_call_fails_when_stops_meet_completion(
 
     def stop_at_completion() -> None:
         while not over.is_set():
-            task = new_task(chat)
-            reading = threading.Thread(
-                target=lambda task=task: list(task.stream(_ask(post, answers.url)))
-            )
-            reading.start()
-            # Any moment of the call, most of all its last.
-            over.wait(random.uniform(0, 2 * answers.seconds))
+            task, is_over = new_task(chat), threading.Event()
+            stream = task.stream(_ask(post, answers.url, is_over))
+            next(stream)
+            # Any moment of the second call, most of all its last.
+            over.wait(random.uniform(0, 4 * answers.seconds))
             stopped.append(task.stop())
-            reading.join(10)
+            assert list(stream) is not None
+            assert is_over.wait(10)
 
     innocents = [threading.Thread(target=innocent) for _ in range(THREADS)]
     stoppers = [threading.Thread(target=stop_at_completion) for _ in range(2)]
@@ -94,6 +102,9 @@ def test_no_innocent_call_fails_when_stops_meet_completion(
     assert post(answers.url) == answers.body, "the pool is not usable any more"
 
 
-def _ask(post: Post, url: str) -> Iterator[bytes]:
-    while True:
-        yield post(url)
+def _ask(post: Post, url: str, is_over: threading.Event) -> Iterator[bytes]:
+    try:
+        while True:
+            yield post(url)
+    finally:
+        is_over.set()
