@@ -165,18 +165,16 @@ class _CutCatcher(AbstractContextManager[None]):
         traceback: TracebackType | None,
     ) -> bool | None:
         if exc is None and self._call.is_cut:
-            # What was read is cut short. The catcher is to close the connection.
-            try:
-                self._call.raise_if_cut()
-            except SourceStopped as stopped:
-                return self._catcher.__exit__(type(stopped), stopped, None)
+            # What was read is incomplete. The catcher closes the connection.
+            exc_type, exc = SourceStopped, SourceStopped()
         try:
-            return self._catcher.__exit__(exc_type, exc, traceback)
-        except GeneratorExit:
-            raise
+            handled = self._catcher.__exit__(exc_type, exc, traceback)
         except BaseException:
             self._call.raise_if_cut()
             raise
+        if exc_type is not GeneratorExit:
+            self._call.raise_if_cut()
+        return handled
 
 
 def _text(value: str | bytes) -> str:
