@@ -30,6 +30,12 @@ def task() -> GenerationTask:
     return new_task(Chat())
 
 
+@pytest.fixture
+def untracked() -> GenerationTask:
+    """A task whose calls are known by ``upstream`` only."""
+    return new_task(Chat(config={"CHATSTOP_TRACK_CALLS": False}))
+
+
 def test_the_chunks_of_a_source_come_in_order_and_unchanged(
     task: GenerationTask,
 ) -> None:
@@ -126,7 +132,7 @@ def test_an_upstream_may_be_looked_up_when_it_is_hung_up_on(
 
 @pytest.mark.parametrize("then", ["silence", "hold"])
 def test_an_upstream_that_answers_after_the_stop_is_hung_up_on_all_the_same(
-    task: GenerationTask, silent: Provider, then: str
+    untracked: GenerationTask, silent: Provider, then: str
 ) -> None:
     silent.then = then
     asked, answering = threading.Event(), threading.Event()
@@ -140,8 +146,8 @@ def test_an_upstream_that_answers_after_the_stop_is_hung_up_on_all_the_same(
         replies.append(client.send(request, stream=True))
         yield from replies[0].iter_raw()
 
-    stream = task.stream(source(), upstream=lambda: replies[0])
-    threading.Thread(target=lambda: asked.wait() and task.stop()).start()
+    stream = untracked.stream(source(), upstream=lambda: replies[0])
+    threading.Thread(target=lambda: asked.wait() and untracked.stop()).start()
     assert list(stream) == []
     answering.set()
     wait_until(lambda: bool(silent.calls))
@@ -150,7 +156,7 @@ def test_an_upstream_that_answers_after_the_stop_is_hung_up_on_all_the_same(
 
 @pytest.mark.parametrize("is_stopped", [True, False])
 def test_an_answer_that_is_asked_for_after_the_end_is_hung_up_on_too(
-    task: GenerationTask, silent: Provider, is_stopped: bool
+    untracked: GenerationTask, silent: Provider, is_stopped: bool
 ) -> None:
     replies: list[httpx.Response] = []
     tool = Source("result")
@@ -167,12 +173,12 @@ def test_an_answer_that_is_asked_for_after_the_end_is_hung_up_on_too(
                 for _ in tool():
                     pass
 
-    stream = task.stream(agent(), upstream=lambda: replies[-1])
+    stream = untracked.stream(agent(), upstream=lambda: replies[-1])
     next(stream)
     reading = threading.Thread(target=lambda: list(stream))
     reading.start()
     assert tool.is_silent.wait(5)
-    task.stop() if is_stopped else task.end("disconnected")
+    untracked.stop() if is_stopped else untracked.end("disconnected")
     reading.join(5)
     tool.go_on.set()
     wait_until(lambda: len(silent.calls) == 2)

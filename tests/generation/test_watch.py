@@ -1,0 +1,114 @@
+"""Saying where a source is blocked that was stopped and does not end."""
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from flask_chatstop import GenerationTask
+from flask_chatstop.generation import source as source_module
+from flask_chatstop.testing import wait_until
+from tests.support.apps import new_task
+from tests.support.chat import Chat
+from tests.support.provider import Provider
+
+
+@pytest.fixture
+def task() -> GenerationTask:
+    return new_task(Chat())
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warn after moments, not after seconds."""
+    monkeypatch.setattr(source_module, "BLOCKED_AFTER", 0.1)
+    monkeypatch.setattr(source_module, "THREAD_AFTER", 0.3)
+
+
+def test_a_source_that_is_still_blocked_is_logged_with_the_place(
+    task: GenerationTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def wait_for_a_machine() -> None:
+        go_on.wait(30)
+
+    def source() -> Iterator[str]:
+        yield "One "
+        wait_for_a_machine()
+
+    stream = task.stream(source())
+    next(stream)
+    task.stop()
+    wait_until(lambda: "its source is still blocked" in caplog.text)
+    go_on.set()
+    assert "in wait_for_a_machine" in caplog.text
+    assert task.id in caplog.text
+
+
+def test_a_source_that_ends_in_time_is_not_logged(
+    task: GenerationTask, silent: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    with httpx.Client(timeout=None) as client:
+
+        def source() -> Iterator[bytes]:
+            with client.stream("POST", f"{silent.url}/chat/completions") as reply:
+                yield from reply.iter_raw()
+
+        stream = task.stream(source())
+        next(stream)
+        task.stop()
+        list(stream)
+        wait_until(
+            lambda: not any(t.name == "chatstop_read" for t in threading.enumerate())
+        )
+    assert caplog.text == ""
+
+
+def test_a_thread_that_does_not_work_for_the_task_is_named_as_the_likely_reason(
+    task: GenerationTask, silent: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    replies: list[httpx.Response] = []
+
+    def work() -> None:
+        with httpx.Client(timeout=None) as client:
+            request = client.build_request("POST", f"{silent.url}/chat/completions")
+            replies.append(client.send(request, stream=True))
+            replies[0].read()
+
+    def source() -> Iterator[str]:
+        yield "One "
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    stream = task.stream(source())
+    next(stream)
+    wait_until(lambda: bool(silent.calls))
+    task.stop()
+    wait_until(lambda: "waits for another thread" in caplog.text)
+    assert "task.bind()" in caplog.text
+    silent.close()
+    sock = replies[0].extensions["network_stream"].get_extra_info("socket")
+    sock.shutdown(2)
+
+
+def test_a_source_that_goes_on_after_its_stop_is_logged_once(
+    task: GenerationTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def source() -> Iterator[str]:
+        yield "One "
+        while not go_on.is_set():
+            pass
+
+    stream = task.stream(source())
+    next(stream)
+    task.stop()
+    wait_until(lambda: "still blocked" in caplog.text)
+    task.stop()
+    stream.close()
+    go_on.set()
+    assert caplog.text.count("still blocked") == 1
