@@ -130,7 +130,7 @@ class RedisBackend(StopBackend):
         try:
             with closed_after(messages):
                 for message in messages:
-                    # A repeated subscription follows an interruption that lost messages.
+                    # A repeated one follows an interruption that lost messages.
                     if message["type"] == "subscribe":
                         heard(self.stops(worker_id, running()))
                     elif message["type"] == "message":
