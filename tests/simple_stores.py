@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,13 +80,21 @@ class WatchBackend(SimpleBackend):
             raise BackendError(f"Redis failed: {error}") from error
         raise BackendError(f"Others were faster for {self.timeout} s.")
 
-    def entries(self) -> Iterator[TaskEntry]:
+    def entries(self) -> list[TaskEntry]:
         try:
-            keys = list(self.client.scan_iter(f"{self._prefix}*", 1000))
-            for text in filter(None, self.client.mget(keys) if keys else []):
-                yield TaskEntry.from_json(text)
+            return self._read(list(self.client.scan_iter(f"{self._prefix}*", 1000)))
         except redis.RedisError as error:
             raise BackendError(f"Redis failed: {error}") from error
+
+    def entries_of(self, task_ids: Collection[str]) -> list[TaskEntry]:
+        try:
+            return self._read([self._prefix + task_id for task_id in task_ids])
+        except redis.RedisError as error:
+            raise BackendError(f"Redis failed: {error}") from error
+
+    def _read(self, keys: list[str]) -> list[TaskEntry]:
+        texts = self.client.mget(keys) if keys else []
+        return [TaskEntry.from_json(text) for text in texts if text]
 
 
 def file_backend(path: Path, **options: Any) -> SimpleBackend:

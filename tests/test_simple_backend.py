@@ -215,3 +215,14 @@ def test_the_last_call_of_a_repeated_change_counts() -> None:
 def test_the_check_leaves_nothing_behind(backend: DictBackend) -> None:
     backend.check()
     assert backend.stored == {}
+
+
+def test_its_cost_can_be_measured(redis_url: str) -> None:
+    measured = subprocess.run(
+        [sys.executable, "-m", "benchmarks.simple_backend", "--rounds", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert measured.stdout.count("`stop`") == 2, measured.stderr

@@ -63,10 +63,15 @@ class SimpleBackend(StopBackend):
 
     @abc.abstractmethod
     def entries(self) -> Iterable[TaskEntry]:
-        """Return every entry, in any order; expired ones may be left out.
+        """Return every entry, in any order; expired ones may be left out."""
 
-        Each worker with running tasks calls it 10 times a second.
+    def entries_of(self, task_ids: Collection[str]) -> Iterable[TaskEntry]:
+        """Return at least the entries of some ids, as far as there are any.
+
+        Each worker with running tasks calls it 10 times a second. This one returns
+        :meth:`entries`. Override it if the store can read by id.
         """
+        return self.entries()
 
     def now(self) -> float:
         """Return the seconds by the clock that all workers share.
@@ -134,7 +139,7 @@ class SimpleBackend(StopBackend):
         now = self.now()
         stopping = {
             entry.record.task_id
-            for entry in self.entries()
+            for entry in self.entries_of(task_ids)
             if entry.state == "stopping"
             and entry.record.worker_id == worker_id
             and now < entry.expires_at
@@ -150,9 +155,10 @@ class SimpleBackend(StopBackend):
         user: str | None = None,
     ) -> list[TaskInfo]:
         now = self.now()
+        found = self.entries() if task_id is None else self.entries_of([task_id])
         return [
             TaskInfo(entry.record, entry.state == "stopping", now - entry.began_at)
-            for entry in sorted(self.entries(), key=lambda entry: entry.began_at)
+            for entry in sorted(found, key=lambda entry: entry.began_at)
             if entry.is_open
             and now < entry.expires_at
             and task_id in (None, entry.record.task_id)
