@@ -40,7 +40,7 @@ class Cost:
 def counted() -> Iterator[Callable[[], int]]:
     """Count the times that a client of redis-py waits for the server."""
     sent = 0
-    send_packed = Connection.send_packed_command
+    send_packed: Any = Connection.send_packed_command
 
     def send_packed_command(self: Any, *args: Any, **options: Any) -> Any:
         nonlocal sent

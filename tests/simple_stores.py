@@ -3,7 +3,8 @@
 import re
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,51 +51,51 @@ class WatchBackend(SimpleBackend):
         )
 
     def now(self) -> float:
-        seconds, microseconds = self.client.time()
+        with _failures():
+            seconds, microseconds = self.client.time()
         return float(seconds + microseconds / 1e6)
 
     def change(self, task_id: str, fn: Change) -> None:
         key = self._prefix + task_id
         deadline = time.monotonic() + self.timeout
-        try:
-            with self.client.pipeline() as pipeline:
-                while time.monotonic() < deadline:
-                    pipeline.watch(key)
-                    text = pipeline.get(key)
-                    old = TaskEntry.from_json(text) if text else None
-                    new = fn(old)
-                    if new == old:
-                        return
-                    pipeline.multi()
-                    if new is None:
-                        pipeline.delete(key)
-                    else:
-                        until = int(1000 * new.keep_until) + 1
-                        pipeline.set(key, new.to_json(), pxat=until)
-                    try:
-                        pipeline.execute()
-                    except redis.WatchError:
-                        continue
+        with _failures(), self.client.pipeline() as pipeline:
+            while time.monotonic() < deadline:
+                pipeline.watch(key)
+                text = pipeline.get(key)
+                old = TaskEntry.from_json(text) if text else None
+                new = fn(old)
+                if new == old:
                     return
-        except redis.RedisError as error:
-            raise BackendError(f"Redis failed: {error}") from error
+                pipeline.multi()
+                if new is None:
+                    pipeline.delete(key)
+                else:
+                    until = int(1000 * new.keep_until) + 1
+                    pipeline.set(key, new.to_json(), pxat=until)
+                with suppress(redis.WatchError):
+                    pipeline.execute()
+                    return
         raise BackendError(f"Others were faster for {self.timeout} s.")
 
     def entries(self) -> list[TaskEntry]:
-        try:
+        with _failures():
             return self._read(list(self.client.scan_iter(f"{self._prefix}*", 1000)))
-        except redis.RedisError as error:
-            raise BackendError(f"Redis failed: {error}") from error
 
     def entries_of(self, task_ids: Collection[str]) -> list[TaskEntry]:
-        try:
+        with _failures():
             return self._read([self._prefix + task_id for task_id in task_ids])
-        except redis.RedisError as error:
-            raise BackendError(f"Redis failed: {error}") from error
 
     def _read(self, keys: list[str]) -> list[TaskEntry]:
         texts = self.client.mget(keys) if keys else []
         return [TaskEntry.from_json(text) for text in texts if text]
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise BackendError(f"Redis failed: {error}") from error
 
 
 def file_backend(path: Path, **options: Any) -> SimpleBackend:

@@ -188,6 +188,20 @@ def test_only_the_stop_that_changes_the_state_notifies() -> None:
     assert notified == [record]
 
 
+def test_a_stop_counts_even_if_the_worker_cannot_be_notified(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unheard(DictBackend):
+        def notify(self, record: TaskRecord) -> None:
+            raise BackendError("no bus")
+
+    backend, record = Unheard(), new_record()
+    backend.announce(record)
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+    assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}
+    assert "no bus" in caplog.text
+
+
 def test_a_renewal_that_takes_too_long_says_so(
     backend: DictBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flask_chatstop.backends.base import Owner, TaskRecord
+from flask_chatstop.backends.base import EndReason, Owner, TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,25 @@ class TaskEntry:
         return cls(
             TaskRecord(task_id, Owner(app, source, user), worker_id), state, *times
         )
+
+    @classmethod
+    def running(cls, record: TaskRecord, now: float, lease: float) -> "TaskEntry":
+        """Return the entry of a task that begins now."""
+        return cls(record, "running", now, now + lease, now + lease)
+
+    def stopping(self, retention: float) -> "TaskEntry":
+        """Return the entry of the task once it was asked to stop."""
+        return replace(self, state="stopping", keep_until=self.expires_at + retention)
+
+    def renewed(self, now: float, lease: float, retention: float) -> "TaskEntry":
+        """Return the entry with a new lease."""
+        entry = replace(self, expires_at=now + lease, keep_until=now + lease)
+        return entry.stopping(retention) if self.state == "stopping" else entry
+
+    def ended(self, reason: EndReason, now: float, retention: float) -> "TaskEntry":
+        """Return the entry of the task once it has ended."""
+        until = now + retention
+        return TaskEntry(self.record, reason.value, self.began_at, until, until)
 
     @property
     def is_open(self) -> bool:

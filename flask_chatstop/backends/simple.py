@@ -21,7 +21,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from flask_chatstop.backends.base import (
@@ -78,19 +77,24 @@ class SimpleBackend(StopBackend):
 
         This one is the clock of the host, which is right for processes of one host. For
         several hosts, return the clock of the store.
+
+        :raises BackendError: the store failed.
         """
         return time.time()
 
     def notify(self, record: TaskRecord) -> None:
         """Tell the worker ``record.worker_id`` that this task has to stop.
 
-        It is called once per stopped task, after the entry was changed. This one does
-        nothing, because :meth:`~StopBackend.listen` polls.
+        It is called once per stopped task, after the entry was changed. If it fails,
+        the worker learns of the stop with its next sweep. This one does nothing,
+        because :meth:`~StopBackend.listen` polls.
+
+        :raises BackendError: the store failed; the error is logged.
         """
 
     def announce(self, record: TaskRecord) -> bool:
         def insert(entry: TaskEntry | None, now: float) -> TaskEntry:
-            return entry or self._running(record, now)
+            return entry or TaskEntry.running(record, now, self.lease)
 
         return self._apply(record.task_id, insert) is None
 
@@ -107,15 +111,17 @@ class SimpleBackend(StopBackend):
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         def ask(entry: TaskEntry | None, now: float) -> TaskEntry | None:
             if entry and entry.record.owner == owner and entry.state == "running":
-                kept = entry.expires_at + self.retention
-                return replace(entry, state="stopping", keep_until=kept)
+                return entry.stopping(self.retention)
             return entry
 
         found = self._apply(task_id, ask)
         if found is None or found.record.owner != owner:
             return StopOutcome.MISSING
         if found.state == "running":
-            self.notify(found.record)
+            try:
+                self.notify(found.record)
+            except BackendError as error:
+                logger.warning("A worker was not notified of a stop: %s", error)
         if found.is_open:
             return StopOutcome.STOPPING
         stopped = found.state == EndReason.STOPPED
@@ -124,10 +130,7 @@ class SimpleBackend(StopBackend):
     def end(self, record: TaskRecord, reason: EndReason) -> None:
         def finish(entry: TaskEntry | None, now: float) -> TaskEntry | None:
             if entry and entry.is_open and entry.record.worker_id == record.worker_id:
-                until = now + self.retention
-                return TaskEntry(
-                    entry.record, reason.value, entry.began_at, until, until
-                )
+                return entry.ended(reason, now, self.retention)
             return entry
 
         self._apply(record.task_id, finish)
@@ -193,10 +196,6 @@ class SimpleBackend(StopBackend):
         self.change(task_id, fn)
         return known
 
-    def _running(self, record: TaskRecord, now: float) -> TaskEntry:
-        expires_at = now + self.lease
-        return TaskEntry(record, "running", now, expires_at, expires_at)
-
     def _renewed(
         self, record: TaskRecord, now: float, entry: TaskEntry | None
     ) -> TaskEntry:
@@ -205,13 +204,10 @@ class SimpleBackend(StopBackend):
             if not is_lapsed or entry.record != record:
                 entry = None
         if entry is None:
-            return self._running(record, now)
-        if not entry.is_open or entry.record.worker_id != record.worker_id:
-            return entry
-        expires_at = now + self.lease
-        is_stopping = entry.state == "stopping"
-        keep_until = expires_at + self.retention if is_stopping else expires_at
-        return replace(entry, expires_at=expires_at, keep_until=keep_until)
+            return TaskEntry.running(record, now, self.lease)
+        if entry.is_open and entry.record.worker_id == record.worker_id:
+            return entry.renewed(now, self.lease, self.retention)
+        return entry
 
     def _purge_now_and_then(self) -> None:
         """Delete what the store may forget, for a moment and once in a minute."""

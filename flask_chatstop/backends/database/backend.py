@@ -136,7 +136,7 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        def look() -> None:
+        def poll() -> None:
             heard(self.stops(worker_id, running()))
 
         dialect = self._database.dialect
@@ -144,7 +144,7 @@ class DatabaseBackend(StopBackend):
             super().listen(worker_id, running, heard, closing)
             return
         with self._listen.detached() as driver:
-            listening = Listening(worker_id, look, heard, closing, self.timeout)
+            listening = Listening(worker_id, poll, heard, closing, self.timeout)
             dialect.listen(driver, listening)
 
     def check(self) -> None:

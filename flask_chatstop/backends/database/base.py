@@ -17,14 +17,14 @@ from flask_chatstop.backends.database.queries import Queries
 class Listening:
     """What one worker listens for, and until when.
 
-    :param look: queries the table and reports the stops that it finds.
+    :param poll: queries the table and reports the stops that it finds.
     :param heard: takes ids of tasks that were asked to stop.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
     """
 
     worker_id: str
-    look: Callable[[], None]
+    poll: Callable[[], None]
     heard: Callable[[Collection[str]], None]
     closing: threading.Event
     timeout: float

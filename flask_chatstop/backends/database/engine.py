@@ -54,7 +54,7 @@ class Database:
         """The engine, which its first use makes or asks for.
 
         :raises BackendError: the function returned no engine.
-        :raises ConfigurationError: the engine is of a database that cannot be used.
+        :raises ConfigurationError: the backend does not know the database.
         """
         with self._lock:
             if self._engine is None:
@@ -83,7 +83,7 @@ class Database:
 
     @contextmanager
     def detached(self) -> Iterator[Any]:
-        """Give a driver's connection outside of the pool, and close it afterwards.
+        """Open a driver's connection outside of the pool, and close it afterwards.
 
         :raises BackendError: it cannot connect, or the driver failed in the block.
         """
@@ -207,7 +207,7 @@ class Database:
 
 @contextmanager
 def _connection(engine: Engine, deadline: float) -> Iterator[tuple[Connection, Any]]:
-    """Give a connection that its server has not cut, and its driver's."""
+    """Take a connection that its server has not cut, and its driver's."""
     is_stale = dialect_of(engine).is_stale
     while True:
         with engine.connect() as connection:

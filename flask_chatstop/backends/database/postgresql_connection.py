@@ -69,7 +69,7 @@ def hear_notifications(connection: Any, channel: str, listening: Listening) -> N
     with bounded(connection, time.monotonic() + listening.timeout):
         _keep_alive(connection)
         connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
-    listening.look()
+    listening.poll()
     # libpq's own calls: psycopg's generator of notifications wakes more slowly.
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)

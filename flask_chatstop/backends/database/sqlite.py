@@ -115,7 +115,7 @@ class SQLite(Dialect):
                 version = None
             if version is None or version != seen:
                 seen = version
-                listening.look()
+                listening.poll()
             if listening.closing.wait(_WATCH_INTERVAL):
                 break
 

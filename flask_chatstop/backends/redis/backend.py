@@ -202,17 +202,17 @@ class RedisBackend(StopBackend):
         keys = [self._prefix + scripts.key(task_id) for task_id in call.task_ids]
         return len(keys), *keys, *call.arguments
 
-    def _exchange(self, ask: Callable[[], T]) -> T:
+    def _exchange(self, send: Callable[[], T]) -> T:
         began = time.monotonic()
         try:
             try:
-                return ask()
+                return send()
             except self._driver.ConnectionError:
                 # A load balancer that has dropped an idle connection reports it only to
                 # the next command. A second try shows whether the server is away.
                 if time.monotonic() - began > self.timeout / 4:
                     raise
-                return ask()
+                return send()
         except Exception as error:
             # Of any class: drivers let OSError through, and the errors of their cluster
             # clients share no base class with the others.
