@@ -15,7 +15,7 @@ import redis
 from benchmarks.report import Figure, Row, at_most
 from flask_chatstop import Owner, StopOutcome, TaskRecord
 from flask_chatstop.backends.redis import RedisBackend
-from tests.redis_server import RedisServer
+from tests.support.servers.redis import RedisServer
 
 HOW = """
 Each simulated worker is a connection to Redis that has subscribed to a channel of its

@@ -13,9 +13,9 @@ from benchmarks.report import Figure, Row, at_most
 from benchmarks.stops import Connection, median
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.testing import wait_until
-from tests.gunicorn_server import Server, gunicorn
-from tests.provider import Provider
-from tests.redis_server import RedisServer
+from tests.support.provider import Provider
+from tests.support.servers.gunicorn import Server, gunicorn
+from tests.support.servers.redis import RedisServer
 
 HOW = """
 One gunicorn worker of the gevent kind holds so many streams of a source that has gone

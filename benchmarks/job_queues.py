@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import httpx
 import redis
 
-from tests.gunicorn_server import ROOT
+from tests.support.paths import ROOT
 
 #: Names the Redis of a worker, for the code that runs there.
 REDIS = "JOB_QUEUE_REDIS"

@@ -22,8 +22,8 @@ from flask_chatstop import EndReason, StopBackend
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, new_record
-from tests.redis_fixtures import REDIS_URL
-from tests.simple_stores import WatchBackend, file_backend
+from tests.support.servers.redis_fixtures import REDIS_URL
+from tests.support.simple_stores import WatchBackend, file_backend
 
 OTHERS = 100
 

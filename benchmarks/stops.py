@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.provider import Provider
-from tests.gunicorn_server import AUTH, Server, gunicorn
+from tests.support.servers.gunicorn import AUTH, Server, gunicorn
 
 #: Seconds that a stop may take; what takes longer counts as never.
 LIMIT = 5.0

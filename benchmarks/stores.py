@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from flask_chatstop.backends.database import DatabaseBackend
-from tests.database_fixtures import running, scratch_database
-from tests.mariadb_server import MariaDBServer
-from tests.postgresql_server import PostgreSQLServer
-from tests.redis_fixtures import REDIS_URL
-from tests.redis_server import HAS_SERVER, RedisServer
+from tests.support.servers.database_fixtures import running, scratch_database
+from tests.support.servers.mariadb import MariaDBServer
+from tests.support.servers.postgresql import PostgreSQLServer
+from tests.support.servers.redis import HAS_SERVER, RedisServer
+from tests.support.servers.redis_fixtures import REDIS_URL
 
 _SERVERS: dict[str, tuple[str, type[PostgreSQLServer] | type[MariaDBServer]]] = {
     "PostgreSQL": ("CHATSTOP_TEST_POSTGRESQL_URL", PostgreSQLServer),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from urllib.parse import urlsplit
 
-from tests.gunicorn_server import AUTH
+from tests.support.servers.gunicorn import AUTH
 
 #: What the model says, and the seconds between two of its pieces.
 PIECES, PAUSE = 12, 0.1

@@ -15,8 +15,8 @@ import httpx
 from benchmarks.processes import Holding, children, most
 from benchmarks.traffic_load import Load, be_model, burst, drive
 from flask_chatstop.backends.redis import RedisBackend
-from tests.gunicorn_server import Server, gunicorn
-from tests.redis_server import RedisServer
+from tests.support.servers.gunicorn import Server, gunicorn
+from tests.support.servers.redis import RedisServer
 
 #: The threads of a worker. It takes as many connections and no more: they would wait
 #: in it though another worker is free.

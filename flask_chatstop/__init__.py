@@ -20,6 +20,7 @@ from flask_chatstop.errors import (
     ChatStopError,
     ConfigurationError,
     InvalidParam,
+    SourceStopped,
     TaskExists,
 )
 from flask_chatstop.generation.end import GenerationEnd
@@ -44,6 +45,7 @@ __all__ = [
     "MemoryBackend",
     "Owner",
     "SimpleBackend",
+    "SourceStopped",
     "StopBackend",
     "StopOutcome",
     "TaskEntry",

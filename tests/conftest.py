@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.provider import Provider, provider
+from tests.support.provider import Provider, provider
 
 pytest_plugins = [
-    "tests.browser_fixtures",
-    "tests.database_fixtures",
-    "tests.faulty_worker",
-    "tests.redis_fixtures",
+    "tests.support.servers.browser",
+    "tests.support.database_fixtures",
+    "tests.support.faulty_worker",
+    "tests.support.servers.database_fixtures",
+    "tests.support.servers.redis_fixtures",
 ]
 
 

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import LONG_ROWS, ROWS
-from tests.redis_server import HAS_SERVER
+from tests.support.paths import ROOT
+from tests.support.servers.redis import HAS_SERVER
 
 pytestmark = pytest.mark.skipif(
     not HAS_SERVER, reason="there is no redis-server to start"
@@ -20,7 +20,7 @@ def test_a_row_can_be_measured(
 ) -> None:
     benchmark = subprocess.run(
         [sys.executable, "-m", "benchmarks", row, "--quick"],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

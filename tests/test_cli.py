@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -18,8 +17,9 @@ from flask_chatstop.cli import commands
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.testing import new_record, wait_until
 from flask_chatstop.worker.worker import _workers
-from tests.chat import OTHER_AUTH, Chat, Source
-from tests.test_registration import make_app
+from tests.support.apps import make_app
+from tests.support.chat import OTHER_AUTH, Chat, Source
+from tests.support.paths import DOCS
 
 BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
 
@@ -142,7 +142,7 @@ def test_a_stop_of_nothing_in_particular_is_refused(arguments: list[str]) -> Non
 
 
 def test_every_command_is_on_its_page() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
+    page = (DOCS / "cli.md").read_text()
     named = set(re.findall(r"^\| `flask chatstop ([\w-]+)", page, re.MULTILINE))
     assert named == set(commands.commands)
     with_json = {

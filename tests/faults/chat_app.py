@@ -13,7 +13,7 @@ import httpx
 from flask import Flask, Response, request
 
 from flask_chatstop import ChatStop, GenerationEnd, GenerationTask, chat_response
-from tests import worker_choice
+from tests.support import worker_choice
 
 chatstop = ChatStop()
 

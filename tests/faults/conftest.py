@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.site import Site, site
+from tests.faults.deployment import Deployment, deployment
 from tests.faults.stores import (
     DatabaseStore,
     PostgreSQLStore,
@@ -13,9 +13,9 @@ from tests.faults.stores import (
     RingingStore,
     Store,
 )
-from tests.mariadb_server import MariaDBServer
-from tests.postgresql_server import PostgreSQLServer
-from tests.redis_server import RedisServer
+from tests.support.servers.mariadb import MariaDBServer
+from tests.support.servers.postgresql import PostgreSQLServer
+from tests.support.servers.redis import RedisServer
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def ringing_store(request: pytest.FixtureRequest) -> RingingStore:
 @pytest.fixture(scope="package", params=["sqlite", "postgresql", "redis"])
 def eight_workers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[Deployment]:
     """Run the app as eight workers, which is what eight pods of one are."""
-    directory: Path = tmp_path_factory.mktemp("site")
+    directory: Path = tmp_path_factory.mktemp("deployment")
     if request.param == "sqlite":
         url = f"sqlite:///{directory}/chatstop.db"
     else:
         url = request.getfixturevalue(f"{request.param}_url")
-    with site(directory, url, "--workers", "8", HEARTBEAT="0.5") as chat:
+    with deployment(directory, url, "--workers", "8", HEARTBEAT="0.5") as chat:
         yield chat

@@ -10,9 +10,9 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 
 from flask_chatstop.backends.database import DatabaseBackend
-from tests.mariadb_server import MariaDBServer
-from tests.postgresql_server import PostgreSQLServer
-from tests.redis_server import RedisServer
+from tests.support.servers.mariadb import MariaDBServer
+from tests.support.servers.postgresql import PostgreSQLServer
+from tests.support.servers.redis import RedisServer
 
 #: Gives how often somebody was rung until now.
 Rings = Callable[[], int]

@@ -5,28 +5,28 @@ from collections.abc import Iterator
 import pytest
 
 from flask_chatstop.testing import wait_until
-from tests.faults.site import Site, site
+from tests.faults.deployment import Deployment, deployment
 
 
 @pytest.fixture(scope="module", params=["postgresql_url", "redis_url"])
-def chat_site(
+def deployed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[Deployment]:
     url = request.getfixturevalue(request.param)
     options = ("--threads", "40")
-    with site(tmp_path_factory.mktemp("site"), url, *options) as chat_site:
-        yield chat_site
+    with deployment(tmp_path_factory.mktemp("deployment"), url, *options) as deployed:
+        yield deployed
 
 
 @pytest.mark.parametrize("blocks", ["on_stop", "on_end"])
 @pytest.mark.parametrize("here", [True, False])
 def test_never_does_a_slow_callback_of_one_task_delay_the_stop_of_another(
-    chat_site: Site, blocks: str, here: bool
+    deployed: Deployment, blocks: str, here: bool
 ) -> None:
     """A slow callback of one task delays the stop of another."""
-    slow = [chat_site.ask(blocks=blocks)]
-    slow += [chat_site.ask(by=slow[0].pid, blocks=blocks) for _ in range(3)]
-    other = chat_site.ask("talk", by=slow[0].pid)
+    slow = [deployed.ask(blocks=blocks)]
+    slow += [deployed.ask(by=slow[0].pid, blocks=blocks) for _ in range(3)]
+    other = deployed.ask("talk", by=slow[0].pid)
     for chat in slow:
         response = chat.stop_here() if here else chat.stop_elsewhere()
         assert response.status_code == 200

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from flask_chatstop.testing import wait_until
-from tests.faults.site import Site, site
-from tests.network import Network, network
-from tests.provider import Call
+from tests.faults.deployment import Deployment, deployment
+from tests.support.provider import Call
+from tests.support.servers.network import Network, network
 
 WORKERS = {
     "gthread": ["-k", "gthread"],
@@ -26,10 +26,10 @@ WORKERS = {
 class RawClient:
     """A client on a socket of ours that reads what it is told to."""
 
-    def __init__(self, chat_site: Site, then: str, sock: socket.socket) -> None:
-        where = urlsplit(chat_site.server.url)
-        chat_site.model.then = then
-        number = len(chat_site.model.calls)
+    def __init__(self, deployed: Deployment, then: str, sock: socket.socket) -> None:
+        where = urlsplit(deployed.server.url)
+        deployed.model.then = then
+        number = len(deployed.model.calls)
         sock.settimeout(20)
         sock.connect((where.hostname, where.port))
         body = json.dumps({"user": "alice"})
@@ -38,20 +38,20 @@ class RawClient:
         lines += [f"Content-Length: {len(body)}", "", body]
         sock.sendall("\r\n".join(lines).encode())
         self.sock = sock
-        self._site = chat_site
+        self._deployment = deployed
         self.task_id = self._read_id()
-        wait_until(lambda: len(chat_site.model.calls) > number)
-        self.call: Call = chat_site.model.calls[number]
+        wait_until(lambda: len(deployed.model.calls) > number)
+        self.call: Call = deployed.model.calls[number]
 
     def outcome(self) -> str:
         """Stop it once more, and give what that was told."""
-        response = self._site.server.stop(self.task_id)
+        response = self._deployment.server.stop(self.task_id)
         return str(response.headers["Chatstop-Outcome"])
 
     def reasons(self) -> list[str]:
         """Wait for its end, and give the reason of each that was reported."""
-        wait_until(lambda: bool(self._site.ends(self.task_id)))
-        return [reason for reason, _ in self._site.ends(self.task_id)]
+        wait_until(lambda: bool(self._deployment.ends(self.task_id)))
+        return [reason for reason, _ in self._deployment.ends(self.task_id)]
 
     def _read_id(self) -> str:
         received = b""
@@ -82,14 +82,14 @@ def test_a_client_that_reads_a_byte_a_second_can_still_stop(
     worker: str, sqlite_url: str, tmp_path: Path
 ) -> None:
     with (
-        site(tmp_path / "site", sqlite_url, *WORKERS[worker]) as chat_site,
+        deployment(tmp_path / "deployment", sqlite_url, *WORKERS[worker]) as deployed,
         socket.socket() as sock,
     ):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client = RawClient(chat_site, "flood", sock)
+        client = RawClient(deployed, "flood", sock)
         with reading_a_byte_a_second(client):
             assert client.call.silent.wait(30), "the model never had to wait"
-            assert chat_site.server.stop(client.task_id).status_code == 200
+            assert deployed.server.stop(client.task_id).status_code == 200
             assert client.call.closed.wait(10)
             assert client.reasons() == ["stopped"]
         client.sock.close()
@@ -108,20 +108,20 @@ def test_a_client_that_vanishes_ends_its_generation(
     worker: str, other_host: Network, sqlite_url: str, tmp_path: Path
 ) -> None:
     with (
-        site(
-            tmp_path / "site",
+        deployment(
+            tmp_path / "deployment",
             sqlite_url,
             *WORKERS[worker],
             host=other_host.host,
             HEARTBEAT="0.5",
             FLASK_CHATSTOP_CLIENT_TIMEOUT="1",
-        ) as chat_site,
+        ) as deployed,
         other_host.socket() as talked_to,
         other_host.socket() as waiting,
     ):
         clients = [
-            RawClient(chat_site, "talk", talked_to),
-            RawClient(chat_site, "silence", waiting),
+            RawClient(deployed, "talk", talked_to),
+            RawClient(deployed, "silence", waiting),
         ]
         other_host.cut()
         for client in clients:
@@ -134,11 +134,13 @@ def test_a_generation_whose_client_has_vanished_can_be_stopped(
     then: str, other_host: Network, sqlite_url: str, tmp_path: Path
 ) -> None:
     with (
-        site(tmp_path / "site", sqlite_url, host=other_host.host) as chat_site,
+        deployment(
+            tmp_path / "deployment", sqlite_url, host=other_host.host
+        ) as deployed,
         other_host.socket() as sock,
     ):
-        client = RawClient(chat_site, then, sock)
+        client = RawClient(deployed, then, sock)
         other_host.cut()
-        assert chat_site.server.stop(client.task_id).status_code == 200
+        assert deployed.server.stop(client.task_id).status_code == 200
         assert client.call.closed.wait(10)
         assert client.reasons() == ["stopped"]

@@ -10,7 +10,7 @@ import pytest
 from flask_chatstop import StopOutcome
 from flask_chatstop.backends import backend_from_url
 from flask_chatstop.testing import ALICE, new_record, wait_until
-from tests.faults.site import LEASE, Site, site
+from tests.faults.deployment import LEASE, Deployment, deployment
 
 
 @pytest.fixture(params=["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"])
@@ -20,13 +20,15 @@ def backend_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def four_workers(backend_url: str, tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path / "site", backend_url, "--workers", "4") as chat_site:
-        wait_until(lambda: len(chat_site.server.workers()) == 4)
-        yield chat_site
+def four_workers(backend_url: str, tmp_path: Path) -> Iterator[Deployment]:
+    with deployment(tmp_path / "deployment", backend_url, "--workers", "4") as deployed:
+        wait_until(lambda: len(deployed.server.workers()) == 4)
+        yield deployed
 
 
-def test_never_does_the_chat_stay_running_after_a_crash(four_workers: Site) -> None:
+def test_never_does_the_chat_stay_running_after_a_crash(
+    four_workers: Deployment,
+) -> None:
     """The chat stays "running" after a crash."""
     victim, survivor, *_ = four_workers.server.workers()
     killed, left = (
@@ -46,7 +48,7 @@ def test_never_does_the_chat_stay_running_after_a_crash(four_workers: Site) -> N
 
 
 def test_never_is_a_task_that_runs_longer_than_its_record_out_of_a_stops_reach(
-    eight_workers: Site,
+    eight_workers: Deployment,
 ) -> None:
     """A task that runs longer than its record can no longer be stopped."""
     chats = [eight_workers.ask(then) for then in ("talk", "silence", "hold")]

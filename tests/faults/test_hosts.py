@@ -15,7 +15,7 @@ import pytest
 from flask_chatstop import StopOutcome
 from flask_chatstop.backends import backend_from_url
 from flask_chatstop.testing import ALICE, new_record, wait_until
-from tests.faults.site import LEASE, Site, site
+from tests.faults.deployment import LEASE, Deployment, deployment
 from tests.faults.stores import Store
 
 
@@ -34,10 +34,10 @@ def test_a_clock_two_hours_off_changes_no_lease_no_stop_and_no_truth(
 ) -> None:
     with ExitStack() as stack:
 
-        def on_host(hours: int) -> Site:
+        def on_host(hours: int) -> Deployment:
             directory = tmp_path / f"{hours}"
             shift = {"LD_PRELOAD": str(clock), "CLOCK_OFF_BY": str(3600 * hours)}
-            return stack.enter_context(site(directory, store.url, **shift))
+            return stack.enter_context(deployment(directory, store.url, **shift))
 
         late, right, early = (on_host(hours) for hours in (-2, 0, 2))
         chats = [(late.ask(), right), (right.ask(), early), (early.ask(), late)]
@@ -47,7 +47,7 @@ def test_a_clock_two_hours_off_changes_no_lease_no_stop_and_no_truth(
         for chat, other in chats:
             assert other.server.stop(chat.task_id).status_code == 200
             assert chat.is_stopped()
-            for each in (other, chat.site):
+            for each in (other, chat.deployment):
                 wait_until(partial(each.is_told_stopped, chat))
         left = [host.ask() for host in (late, early)]
         for chat in left:
@@ -91,18 +91,20 @@ def test_a_full_disk_under_sqlite_stalls_no_answer_and_fails_no_stop_silently(
     disk = tmp_path / "disk"
     with (
         small_disk(disk),
-        site(tmp_path / "site", f"sqlite:///{disk}/chatstop.db") as chat_site,
+        deployment(
+            tmp_path / "deployment", f"sqlite:///{disk}/chatstop.db"
+        ) as deployed,
     ):
-        chat = chat_site.ask("talk")
+        chat = deployed.ask("talk")
         fill(disk / "filling")
         response = chat.stop_elsewhere()
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) > 0
         assert chat.goes_on()
-        meanwhile = chat_site.ask("talk")
+        meanwhile = deployed.ask("talk")
         assert meanwhile.stop_here().headers["Chatstop-Outcome"] == "stopping"
         assert meanwhile.is_stopped()
-        assert "full" in chat_site.log()
+        assert "full" in deployed.log()
         (disk / "filling").unlink()
         wait_until(chat.can_be_stopped_elsewhere, 20)
         assert chat.is_stopped()
@@ -112,10 +114,10 @@ def test_never_is_in_memory_state_silently_used_under_several_workers(
     tmp_path: Path,
 ) -> None:
     """In-memory state silently used under several workers."""
-    with site(tmp_path / "site", "memory://") as chat_site:
-        chat = chat_site.ask("talk")
-        wait_until(lambda: "memory backend serves one process" in chat_site.log())
-        assert "Set CHATSTOP_BACKEND" in chat_site.log()
+    with deployment(tmp_path / "deployment", "memory://") as deployed:
+        chat = deployed.ask("talk")
+        wait_until(lambda: "memory backend serves one process" in deployed.log())
+        assert "Set CHATSTOP_BACKEND" in deployed.log()
         # Nor is the client told that it was stopped.
         assert chat.stop_elsewhere().status_code == 404
         assert chat.goes_on()

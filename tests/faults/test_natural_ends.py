@@ -10,8 +10,8 @@ from flask_chatstop import EndReason, GenerationEnd, GenerationTask, StopOutcome
 from flask_chatstop.backends import backend_from_url
 from flask_chatstop.config import AppState
 from flask_chatstop.worker.worker import Worker
-from tests.chat import AUTH, Chat
 from tests.faults.stores import Store
+from tests.support.chat import AUTH, Chat
 
 TIMES = 10_000
 #: What each end may have been answered: a stop that came first, one that came later.

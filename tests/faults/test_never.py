@@ -7,13 +7,13 @@ import httpx
 import pytest
 
 from flask_chatstop.testing import wait_until
-from tests.faults.site import ANSWER, Site
-from tests.gunicorn_server import Reader
+from tests.faults.deployment import ANSWER, Deployment
+from tests.support.servers.gunicorn import Reader
 
 
 @pytest.mark.parametrize("then", ["talk", "silence"])
 def test_never_does_the_stop_answer_200_and_the_generation_go_on(
-    eight_workers: Site, then: str
+    eight_workers: Deployment, then: str
 ) -> None:
     """The stop answers 200 and the generation goes on."""
     chat, other = eight_workers.ask(then), eight_workers.ask("talk")
@@ -28,7 +28,7 @@ def test_never_does_the_stop_answer_200_and_the_generation_go_on(
 
 @pytest.mark.parametrize("then", ["talk", "silence", "hold"])
 def test_never_does_the_model_go_on_burning_tokens_after_the_stop(
-    eight_workers: Site, then: str
+    eight_workers: Deployment, then: str
 ) -> None:
     """The model goes on burning tokens after the stop."""
     chat = eight_workers.ask(then)
@@ -39,7 +39,7 @@ def test_never_does_the_model_go_on_burning_tokens_after_the_stop(
 
 @pytest.mark.parametrize("then", ["talk", "silence", "hold"])
 def test_never_does_the_model_go_on_burning_tokens_after_the_browser_tab_was_closed(
-    eight_workers: Site, then: str
+    eight_workers: Deployment, then: str
 ) -> None:
     """The model goes on burning tokens [...] after the browser tab was closed."""
     chat = eight_workers.ask(then)
@@ -48,7 +48,7 @@ def test_never_does_the_model_go_on_burning_tokens_after_the_browser_tab_was_clo
     wait_until(lambda: [reason for reason, _ in chat.ends()] == ["disconnected"])
 
 
-def test_never_is_the_partial_answer_lost(eight_workers: Site) -> None:
+def test_never_is_the_partial_answer_lost(eight_workers: Deployment) -> None:
     """The partial answer is lost."""
     chat = eight_workers.ask()
     chat.stop_elsewhere()
@@ -59,7 +59,7 @@ def test_never_is_the_partial_answer_lost(eight_workers: Site) -> None:
 
 @pytest.mark.parametrize("then", ["talk", "silence", "hold"])
 def test_never_is_the_stopped_answer_saved_as_failed(
-    eight_workers: Site, then: str
+    eight_workers: Deployment, then: str
 ) -> None:
     """The stopped answer is saved as failed."""
     chats = [eight_workers.ask(then) for _ in range(3)]
@@ -70,7 +70,7 @@ def test_never_is_the_stopped_answer_saved_as_failed(
         assert [reason for reason, _ in chat.ends()] == ["stopped"]
 
 
-def test_never_is_an_end_reported_twice_or_never(eight_workers: Site) -> None:
+def test_never_is_an_end_reported_twice_or_never(eight_workers: Deployment) -> None:
     """An end is reported twice or never."""
     stopped, left, both = (eight_workers.ask() for _ in range(3))
     finished, failed = eight_workers.ask("end"), eight_workers.ask("crash")
@@ -99,7 +99,9 @@ def test_never_is_an_end_reported_twice_or_never(eight_workers: Site) -> None:
             wait_until(chat.is_told_over)
 
 
-def test_never_does_the_stop_reach_one_of_eight_pods_only(eight_workers: Site) -> None:
+def test_never_does_the_stop_reach_one_of_eight_pods_only(
+    eight_workers: Deployment,
+) -> None:
     """The stop reaches one of eight pods."""
     server = eight_workers.server
     wait_until(lambda: len(server.workers()) == 8)
@@ -113,7 +115,7 @@ def test_never_does_the_stop_reach_one_of_eight_pods_only(eight_workers: Site) -
 
 
 def test_never_can_another_user_stop_it_or_find_out_that_it_exists(
-    eight_workers: Site,
+    eight_workers: Deployment,
 ) -> None:
     """Another user can stop it, or can find out that it exists."""
     chat = eight_workers.ask("talk")
@@ -138,7 +140,9 @@ def told(response: httpx.Response) -> dict[str, str]:
     return {k: v for k, v in response.headers.items() if k not in ("date", "pid")}
 
 
-def test_never_is_a_stop_before_the_first_token_ignored(eight_workers: Site) -> None:
+def test_never_is_a_stop_before_the_first_token_ignored(
+    eight_workers: Deployment,
+) -> None:
     """A stop before the first token is ignored."""
     chat = eight_workers.ask("hold")
     assert chat.stop_elsewhere().headers["Chatstop-Outcome"] == "stopping"
@@ -147,7 +151,7 @@ def test_never_is_a_stop_before_the_first_token_ignored(eight_workers: Site) -> 
 
 
 def test_never_is_a_stop_before_the_model_was_asked_ignored(
-    eight_workers: Site,
+    eight_workers: Deployment,
 ) -> None:
     """A stop before the first token is ignored."""
     calls = len(eight_workers.model.calls)
@@ -165,7 +169,7 @@ def test_never_is_a_stop_before_the_model_was_asked_ignored(
 
 @pytest.mark.parametrize("then", ["talk", "silence", "hold"])
 def test_never_is_the_persons_own_stop_shown_to_them_as_an_error(
-    eight_workers: Site, then: str
+    eight_workers: Deployment, then: str
 ) -> None:
     """The person's own stop is shown to them as an error."""
     before = len(eight_workers.log())

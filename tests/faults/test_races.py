@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.faults.site import Chat, site
+from tests.faults.deployment import Chat, deployment
 from tests.faults.stores import RingingStore
 
 CROWD = 500
@@ -18,7 +18,7 @@ CROWD = 500
 
 def stop_by_a_crowd(chat: Chat) -> Counter[tuple[str, str]]:
     """Connect a crowd, have each of them stop the chat, and count their answers."""
-    where = urlsplit(chat.site.server.url)
+    where = urlsplit(chat.deployment.server.url)
     body = '{"user": "alice"}'
     lines = [f"POST /v1/chat-messages/{chat.task_id}/stop HTTP/1.1", "Host: x"]
     lines += ["Authorization: Bearer demo-key", "Content-Type: application/json"]
@@ -56,10 +56,12 @@ def parsed(answer: bytes) -> tuple[str, str]:
 def test_of_500_stops_at_once_one_rings_and_one_end_is_reported(
     ringing_store: RingingStore, then: str, tmp_path: Path
 ) -> None:
-    with site(
-        tmp_path / "site", ringing_store.url, FLASK_CHATSTOP_OPERATION_TIMEOUT="20"
-    ) as chat_site:
-        chat = chat_site.ask(then)
+    with deployment(
+        tmp_path / "deployment",
+        ringing_store.url,
+        FLASK_CHATSTOP_OPERATION_TIMEOUT="20",
+    ) as deployed:
+        chat = deployed.ask(then)
         with ringing_store.rings(chat.task_id) as rings:
             answers = stop_by_a_crowd(chat)
             assert {status for status, _ in answers} == {"200"}

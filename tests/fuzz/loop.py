@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 
 from flask_chatstop import MemoryBackend
-from tests.fuzz.cast import roles
 from tests.fuzz.mutation import Author
+from tests.fuzz.roles import roles
 from tests.fuzz.target import RETENTION, Counts, Target
 
 #: What a request may seem to leave behind, and what a process may vary by.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
-from tests.fuzz.cast import KEYS, PREFIX, USERS, Role
+from tests.fuzz.roles import KEYS, PREFIX, USERS, Role
 
 T = TypeVar("T")
 Words = list[bytes]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tests.fuzz.cast import KEYS
+from tests.fuzz.roles import KEYS
 
 MAX_BODY = 64 * 1024
 MAX_ID = 255

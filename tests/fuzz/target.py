@@ -13,9 +13,9 @@ from flask_chatstop import ChatStop, EndReason, GenerationTask, Owner, StopBacke
 from flask_chatstop.backends import TaskRecord
 from flask_chatstop.config import AppState
 from flask_chatstop.worker.worker import Worker
-from tests.fuzz.cast import KEYS, Role, roles
 from tests.fuzz.gunicorn_calls import Answer, call, environs
 from tests.fuzz.reading import Reading, read
+from tests.fuzz.roles import KEYS, Role, roles
 
 #: Seconds that a task stays known which is over: by default they would fill the
 #: memory for ten minutes, and rightly so.

@@ -1,0 +1,556 @@
+"""The chat page of the example, in a real browser against a real server."""
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Route,
+    expect,
+)
+
+from tests.support.paths import ROOT
+from tests.support.provider import TOKENS, Provider, provider
+from tests.support.servers.gunicorn import Server, gunicorn
+
+SAID = "".join(TOKENS)
+SEND = "**/web/chat-messages"
+STOP = "**/web/chat-messages/*/stop"
+
+
+class Tab:
+    """A tab with the page in it, and what went wrong on its console."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.page = context.new_page()
+        self.problems: list[str] = []
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on(
+            "console",
+            lambda message: (
+                self.problems.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+        with self.page.expect_response(SEND):
+            self.page.goto(url)
+        self.query = self.page.get_by_label("Message")
+        self.send = self.page.get_by_role("button", name="Send")
+        self.stop = self.page.locator("#stop")
+        self.status = self.page.get_by_role("status")
+        self.alert = self.page.get_by_role("alert")
+
+    def say(self, text: str) -> None:
+        """Type a message and send it."""
+        self.query.fill(text)
+        self.query.press("Enter")
+
+    def answer(self, number: int = 0) -> Locator:
+        """Give the text of an answer."""
+        return self.page.get_by_role("article", name="Answer").nth(number)
+
+    def reload(self) -> None:
+        """Load the page again."""
+        with self.page.expect_response(SEND):
+            self.page.reload()
+
+    def streams(self, number: int = 0) -> None:
+        """Wait until an answer has begun, which will not end by itself."""
+        expect(self.answer(number)).to_have_text(SAID.strip())
+        expect(self.stop).to_have_text("StopEsc")
+
+    def is_stopped(self, number: int = 0) -> None:
+        """Wait until an answer is shown as stopped, with what was said before."""
+        expect(self.answer(number)).to_have_text(f"{SAID}Stopped")
+        expect(self.stop).to_be_hidden()
+        expect(self.alert).to_be_empty()
+
+
+Open = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Provider]:
+    with provider() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def silent_after_its_tokens(model: Provider) -> None:
+    model.then = "silence"
+
+
+@pytest.fixture(scope="module")
+def server(
+    model: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    with example(tmp_path_factory.mktemp("page"), OPENAI_BASE_URL=model.url) as server:
+        yield server
+
+
+def example(path: Path, **environ: str) -> Any:
+    return gunicorn(
+        "example_app:create_app()",
+        path,
+        *("-k", "gthread", "--threads", "32", "--graceful-timeout", "1"),
+        FLASK_CHAT_DATABASE=str(path / "chat.sqlite3"),
+        FLASK_CHATSTOP_BACKEND="memory://",
+        OPENAI_API_KEY="any",
+        **environ,
+    )
+
+
+@pytest.fixture
+def open_tab(browser: Browser, server: Server) -> Iterator[Open]:
+    """Give what opens the page, in a new browser session unless one is given."""
+    tabs: list[Tab] = []
+    contexts: list[BrowserContext] = []
+
+    def open_page(context: BrowserContext | None = None, **options: Any) -> Tab:
+        if context is None:
+            context = browser.new_context(**options)
+            context.set_default_timeout(10_000)
+            contexts.append(context)
+        tabs.append(Tab(context, server.url))
+        return tabs[-1]
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [tab.problems for tab in tabs if tab.problems] == []
+
+
+@pytest.fixture
+def tab(open_tab: Open) -> Tab:
+    return open_tab()
+
+
+# Sending and stopping
+
+
+def test_an_answer_streams_to_its_end(tab: Tab, model: Provider) -> None:
+    model.then = "end"
+    tab.say("Hello")
+    expect(tab.answer()).to_have_text(SAID.strip())
+    expect(tab.status).to_have_text("The answer is complete.")
+    expect(tab.stop).to_be_hidden()
+    expect(tab.page.locator(".mark:visible")).to_have_count(0)
+
+
+def test_the_button_stops_an_answer_and_the_next_message_works(
+    tab: Tab, model: Provider
+) -> None:
+    tab.say("Hello")
+    tab.streams()
+    call = model.calls[-1]
+    tab.stop.click()
+    tab.is_stopped()
+    assert call.closed.wait(5), "the model still generates"
+    model.then = "end"
+    tab.say("Again")
+    expect(tab.answer(1)).to_have_text(SAID.strip())
+    expect(tab.status).to_have_text("The answer is complete.")
+    tab.is_stopped(0)
+
+
+def test_esc_stops_an_answer(tab: Tab) -> None:
+    tab.say("Hello")
+    tab.streams()
+    tab.page.keyboard.press("Escape")
+    tab.is_stopped()
+    expect(tab.status).to_have_text("Stopped. What was said so far is kept.")
+
+
+def test_the_button_answers_before_the_server_does(tab: Tab) -> None:
+    held: list[Route] = []
+    tab.page.route(STOP, lambda route: held.append(route))
+    tab.say("Hello")
+    tab.streams()
+    with tab.page.expect_request(STOP):
+        seen = tab.stop.evaluate("stop => (stop.click(), stop.innerText)")
+    assert seen.startswith("Stopping…")
+    expect(tab.stop).to_have_attribute("aria-disabled", "true")
+    tab.stop.click(force=True)
+    [route] = held
+    route.continue_()
+    tab.is_stopped()
+    assert len(held) == 1
+
+
+def test_a_stop_before_the_first_word_stops(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.provider.TOKENS", [])
+    with tab.page.expect_response(SEND):
+        tab.say("Hello")
+    tab.page.keyboard.press("Escape")
+    expect(tab.answer()).to_have_text("Stopped")
+    expect(tab.alert).to_be_empty()
+
+
+def test_a_stop_before_the_server_has_answered_stops_as_soon_as_it_does(
+    tab: Tab,
+) -> None:
+    held: list[Route] = []
+    tab.page.route(SEND, lambda route: held.append(route))
+    with tab.page.expect_request(SEND):
+        tab.say("Hello")
+    tab.page.keyboard.press("Escape")
+    expect(tab.stop).to_have_text("Stopping…Esc")
+    with tab.page.expect_response(STOP) as stopped:
+        held[0].continue_()
+    assert stopped.value.headers["chatstop-outcome"] == "stopping"
+    expect(tab.answer()).to_contain_text("Stopped")
+    expect(tab.alert).to_be_empty()
+
+
+def test_a_second_message_waits_for_the_answer_to_the_first(tab: Tab) -> None:
+    tab.say("Hello")
+    tab.streams()
+    tab.say("Impatient")
+    expect(tab.status).to_have_text("Stop the answer first, or wait for its end.")
+    expect(tab.query).to_have_value("Impatient")
+    tab.page.keyboard.press("Escape")
+    tab.is_stopped()
+    tab.query.press("Enter")
+    tab.streams(1)
+
+
+# Loading again, other tabs, other people
+
+
+def test_the_conversation_is_there_after_a_reload(tab: Tab) -> None:
+    tab.say("Hello")
+    tab.streams()
+    tab.stop.click()
+    tab.is_stopped()
+    tab.reload()
+    tab.is_stopped()
+    expect(tab.page.get_by_role("article", name="You")).to_have_text("Hello")
+
+
+def test_an_answer_goes_on_through_a_reload_and_can_be_stopped(tab: Tab) -> None:
+    tab.say("Hello")
+    tab.streams()
+    tab.reload()
+    expect(tab.answer()).to_contain_text(TOKENS[0].strip())
+    expect(tab.status).to_have_text("An answer still runs.")
+    tab.stop.click()
+    tab.is_stopped()
+
+
+def test_an_answer_outlives_its_tab(open_tab: Open, tab: Tab) -> None:
+    tab.say("Hello")
+    tab.streams()
+    tab.page.close()
+    late = open_tab(tab.page.context)
+    expect(late.answer()).to_contain_text(TOKENS[0].strip())
+    late.page.keyboard.press("Escape")
+    late.is_stopped()
+
+
+def test_two_tabs_do_not_disturb_each_other(open_tab: Open, tab: Tab) -> None:
+    other = open_tab(tab.page.context)
+    tab.say("Hello")
+    other.say("Hi")
+    tab.streams()
+    other.streams()
+    tab.stop.click()
+    tab.is_stopped()
+    other.streams()
+    other.stop.click()
+    other.is_stopped()
+    tab.reload()
+    tab.is_stopped(0)
+    tab.is_stopped(1)
+
+
+def test_a_tab_sends_while_it_shows_the_answer_of_another(
+    open_tab: Open, tab: Tab
+) -> None:
+    tab.say("Hello")
+    tab.streams()
+    other = open_tab(tab.page.context)
+    expect(other.answer()).to_contain_text(TOKENS[0].strip())
+    other.say("Hi")
+    expect(other.answer(1)).to_have_text(SAID.strip())
+    other.page.keyboard.press("Escape")
+    expect(other.answer(1)).to_have_text(f"{SAID}Stopped")
+    tab.streams()
+    tab.stop.click()
+    tab.is_stopped()
+
+
+def test_two_people_do_not_meet(open_tab: Open, tab: Tab) -> None:
+    stranger = open_tab()
+    with stranger.page.expect_response(SEND) as sent:
+        stranger.say("Hi")
+    assert sent.value.ok
+    tab.say("Hello")
+    tab.streams()
+    stranger.streams()
+    stranger.page.keyboard.press("Escape")
+    stranger.is_stopped()
+    tab.streams()
+    stranger.reload()
+    expect(stranger.page.get_by_role("article", name="You")).to_have_text("Hi")
+
+
+# What goes wrong
+
+WHY_NOT_STOPPED = {
+    401: "Your session is over. Load the page again to begin a new one.",
+    403: "Your session is over. Load the page again to begin a new one.",
+    404: "The server does not know this answer any more.",
+    503: "The server cannot stop answers at the moment. Try again.",
+    500: "The answer could not be stopped (error 500). Try again.",
+    None: "The server cannot be reached. The answer may still run.",
+}
+
+
+def fail_once(page: Page, url: str, status: int | None) -> None:
+    """Have the next request answered with an error, or with nothing at all."""
+
+    def fail(route: Route) -> None:
+        if status is None:
+            route.abort()
+        else:
+            route.fulfill(status=status, json={})
+
+    page.route(url, fail, times=1)
+
+
+def test_a_stop_that_fails_is_told_in_plain_words_and_can_be_repeated(tab: Tab) -> None:
+    tab.say("Hello")
+    tab.streams()
+    for status, words in WHY_NOT_STOPPED.items():
+        fail_once(tab.page, STOP, status)
+        tab.stop.click()
+        expect(tab.alert).to_have_text(words)
+        tab.streams()
+    tab.stop.click()
+    tab.is_stopped()
+    assert all("Failed to load resource" in problem for problem in tab.problems)
+    tab.problems.clear()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_message_that_was_not_sent_comes_back(tab: Tab, gone: bool) -> None:
+    fail_once(tab.page, SEND, None if gone else 500)
+    tab.say("Hello")
+    expect(tab.alert).to_contain_text("cannot be reached" if gone else "error 500")
+    expect(tab.query).to_have_value("Hello")
+    expect(tab.answer()).to_have_count(0)
+    expect(tab.page.locator("#welcome")).to_be_visible()
+    tab.query.press("Enter")
+    tab.streams()
+    expect(tab.alert).to_be_empty()
+    tab.problems.clear()
+
+
+def test_a_session_that_is_over_is_told_in_plain_words(tab: Tab) -> None:
+    # An answer that is still under way would bring the cookie back.
+    tab.page.wait_for_load_state("networkidle")
+    tab.page.context.clear_cookies()
+    tab.say("Hello")
+    expect(tab.alert).to_contain_text("Your session is over.")
+    expect(tab.query).to_have_value("Hello")
+    tab.problems.clear()
+
+
+def test_an_answer_whose_model_fails_is_marked(tab: Tab, model: Provider) -> None:
+    model.then = "crash"
+    tab.say("Hello")
+    expect(tab.answer()).to_have_text(f"{SAID}The answer could not be completed")
+    expect(tab.status).to_have_text("The answer could not be completed.")
+    tab.reload()
+    expect(tab.answer()).to_have_text(f"{SAID}The answer could not be completed")
+
+
+def test_a_worker_that_is_killed_leaves_what_was_said(
+    browser: Browser, model: Provider, tmp_path: Path
+) -> None:
+    with (
+        example(tmp_path, OPENAI_BASE_URL=model.url) as server,
+        browser.new_context() as context,
+    ):
+        tab = Tab(context, server.url)
+        tab.say("Hello")
+        tab.streams()
+        [pid] = re.findall(r"Booting worker with pid: (\d+)", server.log.read_text())
+        with tab.page.expect_response(SEND):
+            os.kill(int(pid), signal.SIGKILL)
+        tab.page.keyboard.press("Escape")
+        expect(tab.answer()).to_have_text(f"{SAID}Interrupted")
+        model.then = "end"
+        tab.say("Again")
+        expect(tab.answer(1)).to_have_text(SAID.strip())
+
+
+def test_what_is_said_is_text_and_never_markup(
+    tab: Tab, model: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    markup = "<img src=x onerror=alert(1)><b>Zoë 🛑</b>"
+    monkeypatch.setattr("tests.support.provider.TOKENS", [markup])
+    model.then = "end"
+    tab.say(markup)
+    expect(tab.answer()).to_have_text(markup)
+    expect(tab.page.get_by_role("article", name="You")).to_have_text(markup)
+    tab.reload()
+    expect(tab.answer()).to_have_text(markup)
+
+
+def test_events_are_read_however_their_bytes_arrive(tab: Tab) -> None:
+    stream = (
+        ": a comment\n\n"
+        'data: {"answer":"Zoë 🛑"}\n\n'
+        "event: ping\n\n"
+        "event: other\r\ndata: two\r\ndata:lines\r\n\r\n"
+        "data\rid: 1\r\r"
+        "data: cut off\n"
+    )
+    found = tab.page.evaluate(
+        """async (text) => {
+          const { readEvents } = await import("/page/sse.js");
+          const bytes = new TextEncoder().encode(text);
+          const found = [];
+          for (const size of [1, 2, 3, 7, bytes.length]) {
+            const body = new ReadableStream({
+              start(controller) {
+                for (let at = 0; at < bytes.length; at += size)
+                  controller.enqueue(bytes.slice(at, at + size));
+                controller.close();
+              },
+            });
+            const events = [];
+            for await (const event of readEvents(body)) events.push(event);
+            found.push(events);
+          }
+          return found;
+        }""",
+        stream,
+    )
+    expected = [
+        {"type": "message", "data": '{"answer":"Zoë 🛑"}'},
+        {"type": "other", "data": "two\nlines"},
+        {"type": "message", "data": ""},
+    ]
+    assert found == [expected] * 5
+
+
+# For everybody
+
+
+def test_it_is_used_by_keyboard_alone(tab: Tab) -> None:
+    expect(tab.query).to_be_focused()
+    tab.page.keyboard.type("Two")
+    tab.page.keyboard.press("Shift+Enter")
+    tab.page.keyboard.type("lines")
+    expect(tab.query).to_have_value("Two\nlines")
+    tab.page.keyboard.press("Tab")
+    expect(tab.send).to_be_focused()
+    tab.page.keyboard.press("Enter")
+    tab.streams()
+    expect(tab.query).to_be_focused()
+    tab.page.keyboard.press("Tab")
+    expect(tab.stop).to_be_focused()
+    assert tab.stop.evaluate("stop => getComputedStyle(stop).outlineStyle") == "solid"
+    tab.page.keyboard.press("Enter")
+    tab.is_stopped()
+    expect(tab.query).to_be_focused()
+
+
+def test_a_screen_reader_hears_the_states_and_not_every_word(tab: Tab) -> None:
+    expect(tab.page.get_by_role("log")).to_have_attribute("aria-live", "off")
+    tab.say("Hello")
+    expect(tab.status).to_have_text("Answering…")
+    tab.page.keyboard.press("Escape")
+    expect(tab.status).to_have_text("Stopped. What was said so far is kept.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_idle_streaming_or_stopped(
+    open_tab: Open, scheme: str
+) -> None:
+    tab = open_tab(color_scheme=scheme)
+    no_violation(tab.page)
+    tab.say("Hello")
+    tab.streams()
+    no_violation(tab.page)
+    tab.stop.click()
+    tab.is_stopped()
+    no_violation(tab.page)
+    brightness = tab.page.evaluate(
+        "getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g)"
+    )
+    assert (int(brightness[0]) < 64) is (scheme == "dark")
+
+
+def no_violation(page: Page) -> None:
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def test_it_fits_a_phone(open_tab: Open) -> None:
+    tab = open_tab(viewport={"width": 360, "height": 640}, has_touch=True)
+
+    def fits() -> None:
+        width = tab.page.evaluate("document.documentElement.scrollWidth")
+        assert width == 360
+        for button in (tab.send, tab.stop):
+            box = button.bounding_box()
+            assert box is None or (box["height"] >= 40 and box["width"] >= 40)
+
+    fits()
+    tab.say("Unbreakable" * 20)
+    tab.streams()
+    fits()
+    tab.stop.tap()
+    tab.is_stopped()
+    fits()
+
+
+def test_nothing_moves_for_those_who_want_it_so(open_tab: Open) -> None:
+    tab = open_tab(reduced_motion="reduce")
+    tab.say("Hello")
+    tab.streams()
+    animation = tab.page.evaluate(
+        "getComputedStyle(document.querySelector('.text'), '::after').animationName"
+    )
+    assert animation == "none"
+
+
+def test_the_picture_in_the_readme_shows_the_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Set CHATSTOP_SCREENSHOT to take the picture anew."""
+    with (
+        example(tmp_path) as server,
+        browser.new_context(
+            viewport={"width": 800, "height": 480}, device_scale_factor=2
+        ) as context,
+    ):
+        tab = Tab(context, server.url)
+        tab.say("Can you count?")
+        expect(tab.answer()).to_contain_text(" 7 ")
+        tab.stop.click()
+        expect(tab.answer()).to_contain_text("Stopped")
+        tab.say("And again?")
+        expect(tab.answer(1)).to_contain_text(" 7 ")
+        picture = tab.page.screenshot(animations="disabled")
+        tab.page.keyboard.press("Escape")
+        expect(tab.answer(1)).to_contain_text("Stopped")
+    kept = ROOT / "docs" / "chat-page.png"
+    if os.environ.get("CHATSTOP_SCREENSHOT"):
+        kept.write_bytes(picture)
+    assert kept.read_bytes()[:24] == picture[:24], "the picture's size differs"

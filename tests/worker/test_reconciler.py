@@ -1,0 +1,292 @@
+"""The keeper and the doorbell of a worker, when two things happen at once."""
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
+from flask_chatstop.testing import ALICE, wait_until
+from flask_chatstop.worker.worker import Worker
+from tests.support.faulty_worker import FaultyBackend, Task, begin
+
+
+@contextmanager
+def no_more_threads() -> Iterator[None]:
+    threading.stack_size(2**46)  # more than there is
+    try:
+        yield
+    finally:
+        threading.stack_size(0)
+
+
+def test_a_start_without_threads_fails_and_leaves_the_next_one_its_keeper(
+    worker: Worker, elsewhere: Worker
+) -> None:
+    refused = Task(worker)
+    with no_more_threads(), pytest.raises(RuntimeError):
+        worker.start(refused)
+    task = begin(worker)
+    assert elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    assert task.stopped.wait(5)
+    wait_until(
+        lambda: elsewhere.stop(refused.record.task_id, ALICE) is StopOutcome.ENDED
+    )
+
+
+def test_a_task_that_nobody_holds_is_ended_though_no_thread_can_begin(
+    worker: Worker,
+) -> None:
+    running, task = begin(worker), begin(worker)
+    with no_more_threads():
+        worker.abandon(task)
+        wait_until(lambda: task.reason is EndReason.FAILED)
+    assert running.reason is None
+
+
+def test_a_task_is_announced_before_the_threads_begin() -> None:
+    class Asking(FaultyBackend):
+        threads: Collection[threading.Thread] = ()
+
+        def announce(self, record: TaskRecord) -> bool:
+            self.threads = threading.enumerate()
+            return super().announce(record)
+
+    asking, before = Asking(), threading.enumerate()
+    worker = Worker(asking)
+    begin(worker).end(EndReason.FINISHED)
+    worker.close()
+    assert set(asking.threads) <= set(before)
+
+
+class Away(FaultyBackend):
+    """A store that hangs, and whose doorbell fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = 0
+        self.back = threading.Event()
+
+    def check(self) -> None:
+        assert self.back.wait(30)
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        self.tries += 1
+        self._call()
+        super().listen(worker_id, running, heard, closing)
+
+
+def test_a_doorbell_does_not_sleep_on_when_the_store_is_found() -> None:
+    away = Away()
+    worker, elsewhere = Worker(away, sweep_interval=60), Worker(away)
+    away.is_cut = True
+    task = begin(worker)
+    # After its fifth try the doorbell waits for 1.6 seconds or more.
+    wait_until(lambda: away.tries == 5)
+    away.is_cut = False
+    away.back.set()
+    wait_until(
+        lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    )
+    assert task.stopped.wait(1)
+    task.end(EndReason.FINISHED)
+    worker.close()
+
+
+class Ringing(FaultyBackend):
+    """A store whose doorbell may be found before the store is looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_mute, self.back = True, threading.Event()
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+        super().check()
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        if self.is_mute:
+            self.is_mute = False
+            assert self.back.wait(30)
+            raise BackendError("the server was restarted")
+        super().listen(worker_id, running, heard, closing)
+
+
+def test_a_keeper_does_not_sleep_on_when_the_doorbell_is_found() -> None:
+    store = Ringing()
+    worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)
+    store.is_cut = True
+    task = begin(worker)
+    # After its sixth try the keeper waits for 2.5 seconds or more.
+    wait_until(lambda: store.checks == 6)
+    store.is_cut = False
+    store.back.set()
+    found = threading.Event()
+
+    def find() -> None:
+        wait_until(
+            lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+        )
+        found.set()
+
+    threading.Thread(target=find).start()
+    assert found.wait(2)
+    task.end(EndReason.FINISHED)
+    worker.close()
+
+
+class Forgetful(FaultyBackend):
+    """A store that comes back empty, as a server does that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listening, self.restarted = threading.Event(), threading.Event()
+
+    def listen(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> None:
+        self._call()
+        heard(self.stops(worker_id, running()))
+        self.listening.set()
+        while not closing.wait(0.01):
+            if self.restarted.is_set():
+                self.restarted.clear()
+                raise BackendError("the server was restarted")
+
+
+def test_a_store_that_comes_back_empty_is_told_of_what_runs_after_any_outage() -> None:
+    store = Forgetful()
+    worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)
+    begin(worker).end(EndReason.FINISHED)
+    assert store.listening.wait(10)
+    # An outage that the doorbell does not notice.
+    store.is_cut = True
+    task = begin(worker)
+    store.is_cut = False
+    wait_until(lambda: bool(store.tasks(task_id=task.record.task_id)))
+    # And a restart that nothing else does.
+    store.after_fork()
+    store.restarted.set()
+    wait_until(
+        lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    )
+    worker.close()
+
+
+class Gate(FaultyBackend):
+    """A store whose renewals wait until they may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewing, self.go_on = threading.Event(), threading.Event()
+
+    def renew(self, records: Sequence[TaskRecord]) -> None:
+        self.renewing.set()
+        assert self.go_on.wait(30)
+        super().renew(records)
+
+
+def test_a_task_that_begins_while_the_store_is_being_found_is_announced_too() -> None:
+    gate = Gate()
+    worker, elsewhere = Worker(gate, sweep_interval=0.2), Worker(gate)
+    gate.is_deaf = True  # or its doorbell, when it is back, would have all renewed
+    gate.is_cut = True
+    first = begin(worker)
+    gate.is_cut = False
+    assert gate.renewing.wait(10)  # of what ran then
+    task = begin(worker)
+    gate.go_on.set()
+    wait_until(
+        lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    )
+    assert not first.stopped.is_set()
+    worker.close()
+
+
+def test_a_record_that_the_backend_refuses_does_not_harm_the_others() -> None:
+    class Picky(FaultyBackend):
+        refused: Task | None = None
+
+        def renew(self, records: Sequence[TaskRecord]) -> None:
+            self._call()
+            if self.refused is not None and self.refused.record in records:
+                raise ValueError("no such name")
+            super().renew(records)
+
+    picky = Picky()
+    worker, elsewhere = Worker(picky, sweep_interval=0.2), Worker(picky)
+    picky.is_cut = True
+    picky.refused, task = begin(worker), begin(worker)
+    picky.is_cut = False
+    wait_until(
+        lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
+    )
+    assert task.stopped.wait(5)
+    worker.close()
+
+
+def test_slow_ends_do_not_keep_a_stop_from_being_swept() -> None:
+    class Slow(FaultyBackend):
+        task: Task
+        unheard = 0
+
+        def end(self, record: TaskRecord, reason: EndReason) -> None:
+            self.stop(self.task.record.task_id, ALICE)
+            self.unheard += not self.task.stopped.wait(1)
+            super().end(record, reason)
+
+    slow = Slow()
+    slow.is_deaf = True
+    worker = Worker(slow, sweep_interval=0.2)
+    slow.task, *others = (begin(worker) for _ in range(4))
+    for other in others:
+        other.end(EndReason.FINISHED)
+    assert slow.task.stopped.wait(10)
+    assert slow.unheard == 1
+    worker.close()
+
+
+def test_an_exit_waits_for_an_end_that_is_being_saved(
+    backend: FaultyBackend, worker: Worker
+) -> None:
+    class Saving(Task):
+        saved = threading.Event()
+
+        def end(self, reason: EndReason) -> bool:
+            if self.reason is None:
+                self.reason = reason
+                assert self.saved.wait(30)
+                self.worker.ended(self, reason)
+            return True
+
+    task = Saving(worker)
+    worker.start(task)
+    saving = threading.Thread(target=task.end, args=(EndReason.FINISHED,))
+    saving.start()
+    wait_until(lambda: task.reason is not None)
+    exiting = threading.Thread(target=worker.close)
+    exiting.start()
+    exiting.join(0.5)
+    assert exiting.is_alive()
+    task.saved.set()
+    saving.join()
+    exiting.join()
+    assert backend.stop(task.record.task_id, ALICE) is StopOutcome.ENDED
