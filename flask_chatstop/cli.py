@@ -29,7 +29,7 @@ from flask_chatstop.worker.worker import Worker
 if TYPE_CHECKING:
     from flask_chatstop.backends.database import DatabaseBackend
 
-commands = AppGroup("chatstop", help="Look after the store of running tasks.")
+commands = AppGroup("chatstop", help="Manage the store of running tasks.")
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -39,12 +39,12 @@ def init_db() -> None:
     """Create the table of the database backend."""
     with _database() as database:
         database.create_table()
-        click.echo(f"The table {database.table.fullname} is there.")
+        click.echo(f"The table {database.table.fullname} exists.")
 
 
 @commands.command()
 def purge() -> None:
-    """Delete the rows that have expired; they also go by themselves."""
+    """Delete expired rows, which the workers also do."""
     with _database() as database:
         click.echo(f"Deleted {database.purge()} rows.")
 
@@ -52,7 +52,7 @@ def purge() -> None:
 @commands.command("list")
 @_as_json
 def list_tasks(as_json: bool) -> None:
-    """List the tasks that are running or stopping, the oldest first."""
+    """List the running and stopping tasks, the oldest first."""
     with _worker() as worker:
         tasks = worker.backend.tasks()
     if as_json:
@@ -74,9 +74,9 @@ def list_tasks(as_json: bool) -> None:
 @click.option("--app", help="With --user: only those of this app.")
 @_as_json
 def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) -> None:
-    """Stop a task, whoever owns it, or all tasks of a user."""
+    """Stop a task of any owner, or all tasks of a user."""
     if (task_id is None) == (user is None) or (app and user is None):
-        raise click.UsageError("Give a TASK_ID, or --user; --app goes with --user.")
+        raise click.UsageError("Pass a TASK_ID or --user; --app needs --user.")
     with _worker() as worker:
         if user is not None:
             stopped = worker.stop_all(app=app, source=None, user=user)
@@ -100,23 +100,23 @@ def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) 
 @commands.command()
 @_as_json
 def check(as_json: bool) -> None:
-    """See whether the store is reachable and a doorbell is heard."""
+    """Check that the store answers and that a worker hears a stop."""
     with _worker() as worker:
         backend = worker.backend
         began = time.perf_counter()
         backend.check()
         store = time.perf_counter() - began
-        doorbell = _ring(backend)
+        listener = _time_to_hear(backend)
     if as_json:
-        click.echo(json.dumps({"store_seconds": store, "doorbell_seconds": doorbell}))
+        click.echo(json.dumps({"store_seconds": store, "doorbell_seconds": listener}))
     else:
         click.echo(f"The store answers within {1000 * store:.1f} ms.")
-        click.echo(f"A stop is heard within {1000 * doorbell:.1f} ms.")
+        click.echo(f"A stop is heard within {1000 * listener:.1f} ms.")
 
 
 @commands.command("new-key")
 def new_key() -> None:
-    """Print a new API key, and its entry for CHATSTOP_API_KEYS."""
+    """Print a new API key and its entry for CHATSTOP_API_KEYS."""
     key = f"app-{secrets.token_urlsafe(32)}"
     click.echo(f"key:   {key}")
     click.echo(f"entry: sha256:{hashlib.sha256(key.encode()).hexdigest()}")
@@ -127,8 +127,8 @@ def _worker() -> Iterator[Worker]:
     worker: Worker = current_app.extensions["chatstop"].worker
     if isinstance(worker.backend, MemoryBackend):
         raise click.ClickException(
-            "The tasks are in the memory of the server's process, which a command"
-            " cannot see; set CHATSTOP_BACKEND to a store that they share."
+            "The tasks are in the memory of the server, which a command cannot read;"
+            " set CHATSTOP_BACKEND to a store that both can use."
         )
     try:
         yield worker
@@ -144,22 +144,21 @@ def _database() -> Iterator["DatabaseBackend"]:
         backend: Any = worker.backend
         if not hasattr(backend, "create_table"):
             raise click.ClickException(
-                f"CHATSTOP_BACKEND is a {type(backend).__name__}, which has no table;"
-                " there is nothing to do."
+                f"CHATSTOP_BACKEND is a {type(backend).__name__}, which needs no table."
             )
         yield backend
 
 
-def _ring(backend: StopBackend) -> float:
-    """Give the seconds from the stop of a task of our own until it is heard."""
+def _time_to_hear(backend: StopBackend) -> float:
+    """Return the seconds from the stop of a task of our own until it is heard."""
     owner = Owner("flask chatstop", "check", "check")
     record = TaskRecord(f"check-{uuid.uuid4()}", owner, uuid.uuid4().hex)
-    listening, rung, closing = (threading.Event() for _ in range(3))
+    listening, is_heard, closing = (threading.Event() for _ in range(3))
     failures: list[BackendError] = []
 
     def heard(task_ids: Collection[str]) -> None:
         if record.task_id in task_ids:
-            rung.set()
+            is_heard.set()
         listening.set()
 
     def listen() -> None:
@@ -174,18 +173,18 @@ def _ring(backend: StopBackend) -> float:
     backend.announce(record)
     began = time.perf_counter()
     backend.stop(record.task_id, owner)
-    was_heard = rung.wait(2 * backend.timeout)
+    was_heard = is_heard.wait(2 * backend.timeout)
     took = time.perf_counter() - began
     backend.end(record, EndReason.STOPPED)
     closing.set()
     if not was_heard:
-        reason = failures[0] if failures else "it does not ring"
-        raise BackendError(f"The store is reachable, but not its doorbell: {reason}")
+        reason = failures[0] if failures else "no notification came"
+        raise BackendError(f"The store answers, but a stop is not heard: {reason}")
     return took
 
 
 def _shown(value: object) -> str:
-    """Give a text as it is, unless it could play tricks on a terminal."""
+    """Return a text, escaped if it has characters that could control a terminal."""
     text = str(value)
     return text if text.isprintable() else repr(text)
 

@@ -1,4 +1,4 @@
-"""The stop route as an OpenAPI 3.0 document, every answer included."""
+"""The stop route as an OpenAPI 3.0 document, with all of its answers."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -15,9 +15,9 @@ _OUTCOMES = [outcome.value for outcome in StopOutcome]
 def document(
     paths: Collection[str], *, needs_key: bool, needs_user: bool, missing_ok: bool
 ) -> dict[str, Any]:
-    """Describe the stop routes at some paths.
+    """Return the document of the stop routes at some paths.
 
-    :param needs_key: whether they are guarded by bearer API keys.
+    :param needs_key: whether the routes need a bearer API key.
     :param needs_user: whether the body must name the user.
     :param missing_ok: whether an unknown task is answered with success.
     """
@@ -100,7 +100,7 @@ def _path_parameter(name: str) -> dict[str, Any]:
 
 
 def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
-    # Of an authenticator of the app's own nobody knows what it sends.
+    # The headers of an authenticator of the app are unknown.
     realm = {"WWW-Authenticate": _header({"type": "string"})} if needs_key else None
     outcome = {"Chatstop-Outcome": _header({"type": "string", "enum": _OUTCOMES})}
     success = {
@@ -111,17 +111,17 @@ def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
     responses = {
         "200": _response("The task is stopping or has ended.", success, outcome),
         "400": _response("The body or a parameter is malformed.", _ERROR),
-        "401": _response("Nobody is authenticated.", _ERROR, realm),
-        "403": _response("Nobody is logged in.", _ERROR),
-        "404": _response("There is no such task of this user.", _ERROR, outcome),
+        "401": _response("The request has no valid API key or login.", _ERROR, realm),
+        "403": _response("No user is logged in.", _ERROR),
+        "404": _response("This user has no such task.", _ERROR, outcome),
         "405": _response(
             "The method is not POST.", _ERROR, {"Allow": _header({"type": "string"})}
         ),
         "413": _response("The body is too large.", _ERROR),
         "415": _response("The body is not JSON.", _ERROR),
-        "500": _response("Something is wrong on this side.", _ERROR),
+        "500": _response("The server failed.", _ERROR),
         "503": _response(
-            "The store cannot be reached; try again.",
+            "The store is unavailable; try again.",
             _ERROR,
             {"Retry-After": _header({"type": "integer"})},
         ),

@@ -10,22 +10,22 @@ logger = logging.getLogger(__name__)
 
 _signals = Namespace()
 
-#: Sent when a task has begun. Passed ``task``, the :class:`GenerationTask`.
+#: Sent when a task has begun, with ``task``, the :class:`GenerationTask`.
 task_started = _signals.signal("chatstop-task-started")
 
-#: Sent when an authorised, well-formed stop has been carried out. Passed
-#: ``task_id``, ``owner``, the :class:`Owner` who asked, and ``outcome``, the
+#: Sent when an authorised and valid stop has been carried out, with ``task_id``,
+#: ``owner``, the :class:`Owner` who sent it, and ``outcome``, the
 #: :class:`StopOutcome`.
 stop_requested = _signals.signal("chatstop-stop-requested")
 
-#: Sent once for every task, after its ``on_end``. Passed ``task``, ``reason``, the
+#: Sent once for each task, after its ``on_end``, with ``task``, ``reason``, the
 #: :class:`EndReason`, and ``duration``, the seconds since the task began.
 task_ended = _signals.signal("chatstop-task-ended")
 
 
 def send(signal: NamedSignal, app: Flask, **values: Any) -> None:
-    """Send a signal; what a receiver raises is logged and goes no further."""
+    """Send a signal, and log what a receiver raises."""
     try:
         signal.send(app, **values)
-    except Exception:  # a receiver is the app's code, and the task goes on without it
+    except Exception:  # a receiver is the app's code; the task goes on
         logger.exception("A receiver of %s failed.", signal.name)

@@ -1,4 +1,4 @@
-"""What every backend must do, as tests for authors of their own.
+"""Tests of what every backend must do, for authors of backends.
 
 Needs pytest and hypothesis: ``pip install pytest hypothesis``.
 """
@@ -31,7 +31,7 @@ from flask_chatstop.backends import (
 ALICE = Owner("app", "service-api", "alice")
 BOB = Owner("app", "service-api", "bob")
 
-#: Owners that a store with rules of its own might take for ALICE.
+#: Owners that a store may confuse with ALICE, by its own rules of comparison.
 NEARLY_ALICE = [
     Owner("APP", "service-api", "alice"),
     Owner("app", "web-app", "alice"),
@@ -48,9 +48,9 @@ NEARLY_ALICE = [
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Return as soon as something is true.
+    """Return as soon as a condition is true.
 
-    :raises AssertionError: it is not within so many seconds.
+    :raises AssertionError: it was not true within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not is_true():
@@ -59,7 +59,7 @@ def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 class BackendContract:
-    """The contract of :class:`StopBackend`, a test for each of its sentences.
+    """The contract of :class:`StopBackend`, with a test for each of its promises.
 
     Derive a test class from it and fill in :meth:`open_backend`::
 
@@ -68,11 +68,11 @@ class BackendContract:
                 return MyBackend("localhost", **options)
     """
 
-    #: Whether two backends that :meth:`open_backend` gives share one store.
+    #: Whether two backends from :meth:`open_backend` share one store.
     is_shared = True
 
     def open_backend(self, **options: Any) -> StopBackend:
-        """Open the store under test.
+        """Return a new backend on the store under test.
 
         :param options: ``lease``, ``retention`` and ``timeout`` of the backend.
         """
@@ -80,21 +80,21 @@ class BackendContract:
 
     @pytest.fixture
     def backend(self) -> Iterator[StopBackend]:
-        """Give a backend with the default times."""
+        """Return a backend with the default times."""
         backend = self.open_backend()
         yield backend
         backend.close()
 
     @pytest.fixture
     def hasty(self) -> Iterator[StopBackend]:
-        """Give a backend that forgets within a second."""
+        """Return a backend that forgets within a second."""
         backend = self.open_backend(lease=1.0, retention=1.0)
         yield backend
         backend.close()
 
     @pytest.fixture
     def other(self, backend: StopBackend) -> Iterator[StopBackend]:
-        """Give another worker's backend on the same store."""
+        """Return another worker's backend on the same store."""
         other = self.open_backend() if self.is_shared else backend
         yield other
         other.close()
@@ -474,14 +474,14 @@ class BackendContract:
 
 
 def new_worker() -> str:
-    """Give the id of a new worker."""
+    """Return the id of a new worker."""
     return uuid.uuid4().hex
 
 
 def new_record(
     *, task_id: str | None = None, owner: Owner = ALICE, worker_id: str | None = None
 ) -> TaskRecord:
-    """Give the record of a new task of a new worker."""
+    """Return the record of a new task of a new worker."""
     return TaskRecord(task_id or uuid.uuid4().hex, owner, worker_id or new_worker())
 
 
@@ -489,7 +489,7 @@ def new_record(
 def listening(
     backend: StopBackend, records: Collection[TaskRecord]
 ) -> Iterator[SimpleQueue[str]]:
-    """Hear the doorbell of the worker of some records, in a thread."""
+    """Listen for one worker in a thread; the queue gets the ids of stopped tasks."""
     bell: SimpleQueue[str] = SimpleQueue()
     ready, closing = threading.Event(), threading.Event()
 
@@ -513,12 +513,12 @@ def listening(
 
 
 def drain(bell: "SimpleQueue[str]") -> list[str]:
-    """Take what a bell has rung by now."""
+    """Take the ids that have arrived by now."""
     return [bell.get() for _ in range(bell.qsize())]
 
 
 class _Model:
-    """A store as plain as can be: one dictionary, no time, no threads."""
+    """The simplest store: one dictionary, no times, no threads."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, tuple[TaskRecord, str]] = {}

@@ -138,7 +138,7 @@ def test_a_memory_that_no_command_can_see_is_an_error(command: str) -> None:
 def test_a_stop_of_nothing_in_particular_is_refused(arguments: list[str]) -> None:
     result = run(make_app(), "stop", *arguments)
     assert result.exit_code == 2
-    assert "Give a TASK_ID, or --user" in result.output
+    assert "Pass a TASK_ID or --user" in result.output
 
 
 def test_every_command_is_on_its_page() -> None:

@@ -1,4 +1,4 @@
-"""The stores that tasks are kept in, each in a module of its own."""
+"""The stores of running tasks, each in a module of its own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,10 @@ from flask_chatstop.backends.base import (
     TaskInfo,
     TaskRecord,
 )
+from flask_chatstop.backends.entry import TaskEntry
 from flask_chatstop.backends.memory import MemoryBackend
 from flask_chatstop.backends.redis import RedisBackend
+from flask_chatstop.backends.simple import SimpleBackend
 from flask_chatstop.errors import ConfigurationError
 
 __all__ = [
@@ -20,8 +22,10 @@ __all__ = [
     "MemoryBackend",
     "Owner",
     "RedisBackend",
+    "SimpleBackend",
     "StopBackend",
     "StopOutcome",
+    "TaskEntry",
     "TaskInfo",
     "TaskRecord",
     "backend_from_url",
@@ -34,12 +38,13 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 def backend_from_url(
     url: str, *, lease: float = 60.0, retention: float = 600.0, timeout: float = 2.0
 ) -> StopBackend:
-    """Make the backend that a URL names; nothing is connected yet.
+    """Return the backend that a URL names, without connecting to it.
 
-    :param url: ``memory://``; a database's, ``sqlite:///file.db``, ``postgresql://``,
-        ``mysql://`` or ``mariadb://``, as SQLAlchemy understands them; or ``redis://``,
-        ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``, as redis-py does.
-    :param lease: see :class:`StopBackend`, like the other options.
+    :param url: ``memory://``; the URL of a database as SQLAlchemy reads it:
+        ``sqlite:///file.db``, ``postgresql://``, ``mysql://`` or ``mariadb://``; or one
+        of Redis or Valkey as redis-py reads it: ``redis://``, ``rediss://``,
+        ``unix://``, ``valkey://`` or ``valkeys://``.
+    :param lease: see :class:`StopBackend`, also for the other options.
     :raises ConfigurationError: no backend has this scheme, or its package is missing.
     """
     scheme = url.partition(":")[0].lower()

@@ -1,4 +1,4 @@
-"""What a store of running tasks has to do."""
+"""The interface of a store of running tasks."""
 
 import abc
 import threading
@@ -23,7 +23,7 @@ class Owner(NamedTuple):
     user: str
 
     def matches(self, app: str | None, source: str | None, user: str | None) -> bool:
-        """Tell whether every part that is given is this owner's."""
+        """Return whether this owner has every part that is given; None matches any."""
         return (
             app in (None, self.app)
             and source in (None, self.source)
@@ -44,7 +44,7 @@ class TaskRecord:
 class TaskInfo:
     """A task that is running or stopping, as an operator sees it.
 
-    :param age: seconds since it became known, by the store's clock.
+    :param age: seconds since the task became known, by the store's clock.
     """
 
     record: TaskRecord
@@ -62,7 +62,7 @@ class EndReason(StrEnum):
 
 
 class StopOutcome(StrEnum):
-    """What a stop found, sent to the client as ``Chatstop-Outcome``."""
+    """What a stop found; the client gets it as ``Chatstop-Outcome``."""
 
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -71,25 +71,25 @@ class StopOutcome(StrEnum):
 
 
 class StopBackend(abc.ABC):
-    """The store that every worker of an app shares, and that is the truth.
+    """The store that all workers of an app share; what it says is true.
 
-    A task goes through it in one direction: absent → running → stopping → ended →
-    absent. Write your own by filling in the abstract methods, and prove it with
-    :class:`flask_chatstop.testing.BackendContract`.
+    A task has one direction: absent → running → stopping → ended → absent. To write a
+    backend of your own, fill in the abstract methods and prove it with
+    :class:`flask_chatstop.testing.BackendContract`. :class:`SimpleBackend` needs two
+    methods only.
 
-    All methods are called from many threads at once. Each takes no longer than
-    ``timeout``, never tries in a loop, and raises
-    :class:`~flask_chatstop.BackendError` from the driver's error when the store
-    fails. Times are kept by the store's clock, so that hosts whose clocks differ
-    agree. Nothing is connected before the first call, and a forked child connects
-    anew.
+    All methods are called from many threads at once. No call takes longer than
+    ``timeout`` or retries in a loop without a limit. When the store fails, a call
+    raises :class:`~flask_chatstop.BackendError` from the driver's error. All times are
+    those of the store's clock, since the clocks of hosts differ. The first call
+    connects, and a forked child connects anew.
 
-    :param lease: seconds that a task stays known without being renewed; what a
-        killed worker leaves behind is gone after as long.
-    :param retention: seconds that an ended task stays known, so that a late stop is
-        told the truth.
+    :param lease: seconds that a task stays known without a renewal. The tasks of a
+        killed worker are gone after the lease.
+    :param retention: seconds that an ended task stays known, so that a late stop gets a
+        true answer.
     :param timeout: seconds that one call may take.
-    :raises ConfigurationError: one of them is not a number of seconds above 0.
+    :raises ConfigurationError: one of them is not a valid number of seconds.
     """
 
     def __init__(
@@ -101,31 +101,31 @@ class StopBackend(abc.ABC):
 
     @abc.abstractmethod
     def announce(self, record: TaskRecord) -> bool:
-        """Make a new task known as running, for ``lease`` seconds.
+        """Store a new task as running, for ``lease`` seconds.
 
-        One round trip. An id that is running, stopping or ended is taken: nothing
-        changes, whoever announces it.
+        It takes one round trip. The id of a task that is running, stopping or ended is
+        taken. Then nothing changes, whoever announces it.
 
         :returns: whether the id was free.
         """
 
     @abc.abstractmethod
     def renew(self, records: Sequence[TaskRecord]) -> None:
-        """Let these tasks of one worker be known for another ``lease`` seconds.
+        """Keep these tasks of one worker for another ``lease`` seconds.
 
-        A task that the store has lost becomes running again. One that is stopping
-        stays so, even if its lease has run out since it was stopped, for up to
-        ``retention`` seconds: else a worker that was cut off would never hear of it.
-        One that has ended, or whose id another worker has, is left as it is. All
-        records carry the same ``worker_id``.
+        A task that the store has lost becomes running again. A task that is stopping
+        stays so, even if its lease ran out up to ``retention`` seconds ago; otherwise a
+        worker that was cut off would never learn of the stop. A task that has ended
+        does not change, nor does one whose id another worker has. All records have the
+        same ``worker_id``.
         """
 
     @abc.abstractmethod
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        """Ask a task to stop, and ring the doorbell of its worker and of no other.
+        """Set a task to stopping, and notify its worker and no other.
 
-        Atomic and one round trip: the owner is checked in the step that changes the
-        state. Nothing is kept of an id that is not known.
+        It is atomic and takes one round trip: one step checks the owner and changes the
+        state. An id that is unknown leaves no trace in the store.
 
         :returns: ``STOPPING`` if it was running or stopping, ``STOPPED`` if it has
             ended because of a stop, ``ENDED`` if it has ended otherwise, and
@@ -134,18 +134,18 @@ class StopBackend(abc.ABC):
 
     @abc.abstractmethod
     def end(self, record: TaskRecord, reason: EndReason) -> None:
-        """Note how a task has ended, and forget it after ``retention`` seconds.
+        """Record how a task has ended, and forget it after ``retention`` seconds.
 
-        The first end counts, later ones change nothing, and so does the end of a
-        task that is unknown or that another worker has.
+        The first end counts, and later ones change nothing. The end of a task that is
+        unknown, or that another worker has, changes nothing either.
         """
 
     @abc.abstractmethod
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        """Tell which of these tasks of one worker are stopping.
+        """Return which of these tasks of one worker are stopping.
 
-        Reading changes nothing: the same question gets the same answer. Ids that
-        are unknown, ended or another worker's are left out.
+        A second call returns the same. Ids that are unknown, ended or of another worker
+        are left out.
         """
 
     @abc.abstractmethod
@@ -157,11 +157,11 @@ class StopBackend(abc.ABC):
         source: str | None = None,
         user: str | None = None,
     ) -> list[TaskInfo]:
-        """List what is running or stopping, the oldest first.
+        """Return the tasks that are running or stopping, the oldest first.
 
-        For operators, and to stop all of a user's tasks: it may look at every task.
+        It serves operators and stops all tasks of a user, so it may read every task.
 
-        :param task_id: only this task, and so for the parts of its owner.
+        :param task_id: return only this task. The parts of the owner work likewise.
         """
 
     def listen(
@@ -171,18 +171,19 @@ class StopBackend(abc.ABC):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        """Hear the doorbell of one worker until ``closing`` is set.
+        """Report the stops of one worker's tasks until ``closing`` is set.
 
-        Runs in a thread of its own, which starts it again after a
-        :class:`~flask_chatstop.BackendError`. Calls ``heard`` with what
-        :meth:`stops` says of ``running()`` as soon as nothing can be missed any
-        more, and from then on with the ids of tasks as their stops arrive. A ring
-        may be lost or come twice. Returns within ``timeout`` of ``closing``.
+        A thread of its own calls it, and calls it again after a
+        :class:`~flask_chatstop.BackendError`. When it can miss no more notifications,
+        it calls ``heard`` with the result of :meth:`stops` for ``running()``. From then
+        on it calls ``heard`` with the ids of tasks as their stops arrive. A
+        notification may be lost or come twice. It returns within ``timeout`` of
+        ``closing``.
 
-        This one asks :meth:`stops` every 100 ms, and nothing while nothing runs.
+        This one polls :meth:`stops` every 100 ms while tasks run.
 
-        :param running: gives the ids of the worker's tasks at the moment.
-        :param heard: takes ids of tasks asked to stop; quick, never raises.
+        :param running: returns the ids of the tasks that the worker runs now.
+        :param heard: takes ids of tasks that have to stop; quick, never raises.
         """
         heard(self.stops(worker_id, running()))
         while not closing.wait(0.1):
@@ -191,13 +192,13 @@ class StopBackend(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Do nothing if the store is usable, else raise.
+        """Do nothing if the store is usable.
 
-        :raises BackendError: says what is wrong and what to do.
+        :raises BackendError: it is not; the message says what is wrong and what to do.
         """
 
-    def close(self) -> None:  # noqa: B027 - not every store has something to close
-        """Let go of connections; a later call may connect again."""
+    def close(self) -> None:  # noqa: B027 - some stores have nothing to close
+        """Close the connections; a later call may connect again."""
 
-    def after_fork(self) -> None:  # noqa: B027 - nor something to leave to the parent
+    def after_fork(self) -> None:  # noqa: B027 - some stores have nothing to leave
         """Leave connections and locks to the parent; called in a forked child."""

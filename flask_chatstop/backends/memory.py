@@ -26,10 +26,10 @@ class _Entry:
 
 
 class MemoryBackend(StopBackend):
-    """Serve one process: other workers and other hosts know nothing of its tasks.
+    """Serve one process: other workers and other hosts do not see its tasks.
 
-    Right for development, for tests and for a server with one process and many
-    threads. Holds the running tasks and those that ended within ``retention``.
+    Use it for development, for tests and for a server with one process and many
+    threads. It keeps the running tasks and those that ended within ``retention``.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class MemoryBackend(StopBackend):
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        # Each is in the order of expiry, so the expired are always at the front.
+        # Each is in the order of expiry, so the expired entries are at the front.
         self._running: OrderedDict[str, _Entry] = OrderedDict()
         self._ended: OrderedDict[str, _Entry] = OrderedDict()
-        # Stopping when their lease ran out: their worker may come back to them.
+        # These were stopping when their lease ran out. Their worker may renew them.
         self._lapsed: OrderedDict[str, _Entry] = OrderedDict()
-        self._doorbells: dict[str, Callable[[Collection[str]], None]] = {}
+        self._listeners: dict[str, Callable[[Collection[str]], None]] = {}
 
     def announce(self, record: TaskRecord) -> bool:
         with self._lock:
@@ -79,12 +79,12 @@ class MemoryBackend(StopBackend):
             if entry.reason is not None:
                 stopped = entry.reason is EndReason.STOPPED
                 return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
-            rung = None
+            notify = None
             if not entry.stopping:
                 entry.stopping = True
-                rung = self._doorbells.get(entry.record.worker_id)
-        if rung is not None:
-            rung([task_id])
+                notify = self._listeners.get(entry.record.worker_id)
+        if notify is not None:
+            notify([task_id])
         return StopOutcome.STOPPING
 
     def end(self, record: TaskRecord, reason: EndReason) -> None:
@@ -135,18 +135,18 @@ class MemoryBackend(StopBackend):
         closing: threading.Event,
     ) -> None:
         with self._lock:
-            self._doorbells[worker_id] = heard
+            self._listeners[worker_id] = heard
         try:
             heard(self.stops(worker_id, running()))
             closing.wait()
         finally:
             with self._lock:
-                # A new one may have begun: threads that end are not waited for.
-                if self._doorbells.get(worker_id) is heard:
-                    del self._doorbells[worker_id]
+                # A new listener may have begun, since nobody waits for old threads.
+                if self._listeners.get(worker_id) is heard:
+                    del self._listeners[worker_id]
 
     def check(self) -> None:
-        """Do nothing: memory is always there."""
+        """Do nothing, since memory is always available."""
 
     def _put(self, record: TaskRecord) -> None:
         now = time.monotonic()

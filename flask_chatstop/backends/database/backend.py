@@ -16,9 +16,8 @@ from flask_chatstop.backends.base import (
     TaskInfo,
     TaskRecord,
 )
-from flask_chatstop.backends.database.dialects import queries_for
-from flask_chatstop.backends.database.doorbells import hear_notifications, watch_file
-from flask_chatstop.backends.database.drivers import parse_url
+from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.backends.database.dialects import parse_url
 from flask_chatstop.backends.database.engine import Database
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.table import task_table
@@ -32,26 +31,27 @@ _PURGE_INTERVAL = 60.0
 
 
 class DatabaseBackend(StopBackend):
-    """Serve the processes of one host on SQLite, or of many on a database server.
+    """Serve the processes of one host on SQLite, or many hosts on a database server.
 
-    PostgreSQL rings the worker of a stopped task by ``NOTIFY``; a SQLite file is
-    watched every 10 ms, and MySQL and MariaDB (and PostgreSQL by another driver than
-    psycopg 3) are asked every 100 ms while tasks run.
-    SQLite creates the table by itself, elsewhere ``flask chatstop init-db`` or a
-    migration does. Old rows go by themselves.
+    PostgreSQL sends the worker of a stopped task a notification. A worker watches a
+    SQLite file every 10 ms. It polls MySQL and MariaDB (and PostgreSQL with a driver
+    other than psycopg 3) every 100 ms while tasks run.
 
-    How long a call may take is ours to bound on the engine of a URL. Of an engine
-    that you give, psycopg 3 and PyMySQL are bounded once connected, and its pool and
-    its connecting wait as long as you have told them to.
+    SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
+    or a migration creates it. Expired rows are deleted without a command.
 
-    :param source: a URL, a SQLAlchemy engine, or what gives one, like
-        ``lambda: db.engine`` of Flask-SQLAlchemy, which is called in the first
-        request that begins or stops a task.
-    :param metadata: where :attr:`table` goes; a migration tool sees it there.
-    :param listen_url: a URL for PostgreSQL's ``LISTEN``, where ``source`` leads
+    On the engine of a URL, no call takes longer than ``timeout``. On an engine of
+    yours, calls by psycopg 3 and PyMySQL end in time once they have a connection; its
+    pool and its connecting wait as long as you have configured them to.
+
+    :param source: a URL, a SQLAlchemy engine, or a function that returns an engine,
+        like ``lambda: db.engine`` of Flask-SQLAlchemy. The function is called in the
+        first request that begins or stops a task.
+    :param metadata: where :attr:`table` is added, so that a migration tool sees it.
+    :param listen_url: a URL for PostgreSQL's ``LISTEN``, needed where ``source`` leads
         through a pooler that gives each transaction another connection. Without it,
-        stops are found there by the sweep.
-    :raises ConfigurationError: a URL cannot be used; says why.
+        only the sweep finds stops there.
+    :raises ConfigurationError: a URL cannot be used; the message says why.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class DatabaseBackend(StopBackend):
             source = parse_url(source)
         elif not isinstance(source, Engine) and not callable(source):
             raise ConfigurationError(
-                f"The database is a {type(source).__name__}; give a URL, an engine,"
-                " or a function that gives an engine."
+                f"The database is a {type(source).__name__}; pass a URL, an engine,"
+                " or a function that returns an engine."
             )
         #: The table, for migrations.
         self.table: Table = task_table(MetaData() if metadata is None else metadata)
@@ -88,9 +88,9 @@ class DatabaseBackend(StopBackend):
 
     @property
     def engine(self) -> Engine:
-        """The engine, which the first use of it makes or asks for.
+        """The engine, which its first use makes or asks for.
 
-        :raises BackendError: the callable gave none.
+        :raises BackendError: the callable returned no engine.
         """
         return self._database.engine
 
@@ -136,33 +136,29 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        def look() -> None:
+        def poll() -> None:
             heard(self.stops(worker_id, running()))
 
-        dialect = self.engine.dialect.name
-        if dialect == "postgresql" and self._listen.engine.driver == "psycopg":
-            with self._listen.doorbell() as driver:
-                hear_notifications(
-                    driver, worker_id, look, heard, closing, self.timeout
-                )
-        elif dialect == "sqlite":
-            with self._database.doorbell() as driver:
-                watch_file(driver, look, closing)
-        else:
+        dialect = self._database.dialect
+        if not dialect.can_listen(self._listen.engine):
             super().listen(worker_id, running, heard, closing)
+            return
+        with self._listen.detached() as driver:
+            listening = Listening(worker_id, poll, heard, closing, self.timeout)
+            dialect.listen(driver, listening)
 
     def check(self) -> None:
         self._run(lambda queries, on: queries.touch(on))
 
     def create_table(self) -> None:
-        """Create the table and its indexes, unless it is there.
+        """Create the table and its indexes unless they exist.
 
-        :raises BackendError: the database refused.
+        :raises BackendError: the database failed.
         """
         self._database.create_table()
 
     def purge(self) -> int:
-        """Delete what has expired, in small batches, and give how many rows.
+        """Delete the expired rows in small batches, and return their number.
 
         :raises BackendError: the database failed.
         """
@@ -182,16 +178,13 @@ class DatabaseBackend(StopBackend):
     def _run(self, work: Callable[[Queries, Connection], T]) -> T:
         queries = self._queries
         if queries is None:
-            queries = self._queries = queries_for(
-                self.engine.dialect.name,
-                self.table,
-                lease=self.lease,
-                retention=self.retention,
+            queries = self._queries = self._database.dialect.queries(
+                self.table, lease=self.lease, retention=self.retention
             )
         return self._database.run(lambda connection: work(queries, connection))
 
     def _purge_now_and_then(self) -> None:
-        """Purge for a moment, unless some worker has within the last minute."""
+        """Purge for a moment, unless a worker has purged within the last minute."""
         now = time.monotonic()
         if now < self._purge_at:
             return

@@ -1,143 +1,68 @@
-"""The queries in the dialects of SQLite and PostgreSQL."""
+"""Which databases the backend knows, and which of them a URL or an engine names."""
 
-import json
-from collections.abc import Iterable
-from typing import Any
+import importlib.util
 
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    Connection,
-    Table,
-    Text,
-    any_,
-    bindparam,
-    case,
-    func,
-    literal,
-    select,
-    true,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
-from flask_chatstop.backends.database.queries import REPLACED, Queries
+from flask_chatstop.backends.database.base import Dialect
+from flask_chatstop.backends.database.mysql import MySQL
+from flask_chatstop.backends.database.postgresql import PostgreSQL
+from flask_chatstop.backends.database.sqlite import SQLite
+from flask_chatstop.errors import ConfigurationError
 
-CHANNEL_PREFIX = "chatstop_"
+#: Each dialect by SQLAlchemy's name of it, which is also the scheme of its URLs.
+_DIALECTS: dict[str, Dialect] = {
+    "sqlite": SQLite(),
+    "postgresql": PostgreSQL(),
+    "mysql": MySQL(),
+    "mariadb": MySQL(),
+}
 
 
-class _ReturningQueries(Queries):
-    """Ask a database with ``RETURNING`` and ``ON CONFLICT``."""
+def dialect_of(source: URL | Engine) -> Dialect:
+    """Return the dialect of an engine, or of a URL that :func:`parse_url` returned.
 
-    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
-        super().__init__(table, lease=lease, retention=retention)
-        self._taking = self._upsert(self._insertion).returning(self._columns.task_id)
-        state = self._columns.state
-        self._stop = (
-            update(table)
-            .where(self._is_owned)
-            .values(state=case((state == "running", "stopping"), else_=state))
+    :raises ConfigurationError: it is not an engine, or of another database.
+    """
+    if isinstance(source, URL):
+        name = source.get_backend_name()
+    else:
+        name = source.dialect.name if isinstance(source, Engine) else repr(source)
+    try:
+        return _DIALECTS[name]
+    except KeyError:
+        raise ConfigurationError(
+            f"The engine is {name}; use one of {', '.join(_DIALECTS)}."
+        ) from None
+
+
+def parse_url(url: str | URL) -> URL:
+    """Parse a URL, and complete one without a driver by the driver that we know.
+
+    :raises ConfigurationError: the URL is invalid; the message does not contain its
+        password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "The database URL is invalid; write it like"
+            " postgresql://user:password@host/name."
+        ) from None
+    scheme, _, driver = parsed.drivername.partition("+")
+    dialect = _DIALECTS.get(scheme)
+    if dialect is None or driver not in ("", dialect.driver):
+        raise ConfigurationError(
+            f"The database URL begins with {parsed.drivername}; use one of"
+            f" {', '.join(_DIALECTS)}, or pass an engine."
         )
-
-    def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
-        stop = self._stop.returning(self._columns.state)
-        found: str | None = connection.scalar(stop, params)
-        return found
-
-    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
-        return connection.execute(self._taking, row).first() is not None
-
-    def _insert(self) -> Any:
-        return sqlite.insert(self._table)
-
-    def _upsert(self, insertion: Any) -> Any:
-        return insertion.on_conflict_do_update(
-            index_elements=[self._columns.task_id],
-            set_={name: insertion.excluded[name] for name in REPLACED},
-            where=self._is_expired,
+    # The driver is searched for and not imported: psycopg must see what gevent has
+    # patched, and gunicorn patches after it has loaded the app when it preloads.
+    if importlib.util.find_spec(dialect.module) is None:
+        raise ConfigurationError(
+            f"{scheme}:// needs the package {dialect.module}; run"
+            f' `pip install "flask_chatstop[{dialect.extra}]"`.'
         )
-
-    def _text(self, value: str) -> Any:
-        return value
-
-
-class SQLiteQueries(_ReturningQueries):
-    """Ask SQLite."""
-
-    # It takes 32,766 parameters at most, but one of any length.
-    def _is_any(self) -> ColumnElement[bool]:
-        ids = func.json_each(bindparam("b_task_ids")).table_valued("value")
-        return self._columns.task_id.in_(select(ids.c.value))
-
-    def _list(self, task_ids: Iterable[str]) -> Any:
-        return json.dumps(list(task_ids))
-
-
-class PostgreSQLQueries(_ReturningQueries):
-    """Ask PostgreSQL, and let a stop ring its worker."""
-
-    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
-        super().__init__(table, lease=lease, retention=retention)
-        c = self._columns
-        # Locked as it is read, so that of many stops at once one sees it running, and
-        # rings. What RETURNING gives is too late: the state as it is after the stop.
-        owned = select(c.task_id, c.worker_id, c.state).where(self._is_owned)
-        found = owned.with_for_update().cte("found")
-        is_running = found.c.state == "running"
-        stopped = (
-            update(table)
-            .where(c.task_id == found.c.task_id, is_running)
-            .values(state="stopping")
-            .cte("stopped")
-        )
-        channel = literal(CHANNEL_PREFIX).concat(found.c.worker_id)
-        ring = func.pg_notify(channel, found.c.task_id)
-        state = case((is_running, "stopping"), else_=found.c.state)
-        # The worker is rung at the commit. Waiting for the server's disk as well would
-        # be a quarter of a stop's time, and save the stop only if the server crashed
-        # before the ring was out.
-        no_wait = func.set_config("synchronous_commit", "off", true())
-        self._stop_and_ring = select(state, case((is_running, ring)), no_wait).add_cte(
-            stopped
-        )
-        dialect: Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
-        compiled = self._stop_and_ring.compile(dialect=dialect)
-        self._stop_sql, self._stop_params = str(compiled), compiled.params
-
-    def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
-        found: str | None
-        is_translated = "schema_translate_map" in connection.get_execution_options()
-        if connection.dialect.driver != "psycopg" or is_translated:
-            found = connection.scalar(self._stop_and_ring, params)
-            return found
-        # Past SQLAlchemy's execution, which takes as long as PostgreSQL's.
-        driver: Any = connection.connection.driver_connection
-        try:
-            row = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
-        except BaseException:
-            # Cut, or interrupted while it waits: nothing that the pool should keep.
-            if driver.info.transaction_status.name != "IDLE":
-                connection.invalidate()
-            raise
-        found = row[0] if row else None
-        return found
-
-    def _insert(self) -> Any:
-        return postgresql.insert(self._table)
-
-    def _is_any(self) -> ColumnElement[bool]:
-        ids = bindparam("b_task_ids", type_=ARRAY(Text))
-        return self._columns.task_id == any_(ids)
-
-    def _list(self, task_ids: Iterable[str]) -> Any:
-        return list(task_ids)
-
-
-def queries_for(
-    dialect: str, table: Table, *, lease: float, retention: float
-) -> Queries:
-    """Give the queries for a database by the name of its dialect."""
-    kind = {"sqlite": SQLiteQueries, "postgresql": PostgreSQLQueries}
-    return kind.get(dialect, Queries)(table, lease=lease, retention=retention)
+    dialect.check_url(parsed)
+    return parsed.set(drivername=f"{scheme}+{dialect.driver}")

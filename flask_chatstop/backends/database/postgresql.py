@@ -1,103 +1,149 @@
-"""What psycopg needs to be told, to connect and to wait."""
+"""PostgreSQL, with psycopg 3 or the driver of the app's engine.
 
-import math
-import os
-import socket
-import time
-from collections.abc import Generator
-from functools import partial
+A stop notifies the worker of its task with ``NOTIFY``; a listener uses ``LISTEN``.
+``postgresql_connection.py`` has what psycopg needs to connect, to wait and to listen.
+"""
+
+from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy import (
+    ARRAY,
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    event,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.engine import interfaces
 
-from flask_chatstop.errors import BackendError
+from flask_chatstop.backends.database.base import Dialect, Listening, sqlstate_of
+from flask_chatstop.backends.database.postgresql_connection import (
+    PostgreSQLConnect,
+    bounded,
+    hear_notifications,
+)
+from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.table import REPLACED
 
-
-def keep_alive(connection: Any) -> None:
-    """Have a silent connection of psycopg probed, and given up after 25 s."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in (("IDLE", 10), ("INTVL", 5), ("CNT", 3)):
-                if option := getattr(socket, f"TCP_KEEP{name}", None):
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-class PostgreSQLConnect:
-    """Connect psycopg to PostgreSQL, or to a pooler that refuses options."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        # A moment before we give up, so that the connection is not lost with it.
-        self._options = f"-c statement_timeout={max(1, int(timeout * 900))}"
-
-    def connect(
-        self, dialect: Dialect, record: Any, cargs: Any, cparams: dict[str, Any]
-    ) -> Any:
-        deadline = time.monotonic() + self._timeout
-        # psycopg takes less than 2 for 2, as libpq does.
-        cparams.setdefault("connect_timeout", max(2, math.ceil(self._timeout)))
-        cparams["client_encoding"] = "utf8"
-        driver = dialect.loaded_dbapi
-        if self._options:
-            options = f"{self._options} {cparams.get('options', '')}".strip()
-            try:
-                with_options = cparams | {"options": options}
-                return _ready(driver.connect(*cargs, **with_options), deadline)
-            except driver.OperationalError as error:
-                # https://www.pgbouncer.org/config.html#ignore_startup_parameters,
-                # and RDS Proxy in words of its own.
-                text = str(error)
-                if "startup parameter" not in text and "command-line" not in text:
-                    raise
-                self._options = ""
-        return _ready(driver.connect(*cargs, **cparams), deadline)
+_CHANNEL_PREFIX = "chatstop_"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_SERIALIZATION_FAILURE, _DEADLOCK_DETECTED = "40001", "40P01"
+_UNDEFINED_TABLE = "42P01"
 
 
-def _ready(connection: Any, deadline: float) -> Any:
-    try:
-        keep_alive(connection)
-        # For what SQLAlchemy asks of a new connection, before `bounded` takes over.
-        connection.wait = partial(wait_until, connection, deadline)
-        # The pooler has an id of its own; through it, what one transaction prepares
-        # is not there in the next.
-        served_by = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
-        connection.rollback()
-        encoding = connection.info.parameter_status("server_encoding")
-        if encoding not in ("UTF8", None):
-            raise BackendError(
-                f"The database is encoded as {encoding}, which cannot hold every user;"
-                " name one that is encoded as UTF8."
-            )
-    except BaseException:
-        connection.close()
-        raise
-    if served_by != connection.info.backend_pid:
-        connection.prepare_threshold = None
-    return connection
+class PostgreSQL(Dialect):
+    """What the backend does on PostgreSQL."""
+
+    driver = module = "psycopg"
+    extra = "postgresql"
+
+    def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
+        return PostgreSQLQueries(table, lease=lease, retention=retention)
+
+    def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
+        engine = self._create_engine(url, timeout)
+        event.listen(engine, "do_connect", PostgreSQLConnect(timeout).connect)
+        return engine
+
+    def bounded(self, driver: Any, deadline: float) -> AbstractContextManager[None]:
+        if not hasattr(driver, "pgconn"):  # not psycopg 3
+            return super().bounded(driver, deadline)
+        return bounded(driver, deadline)
+
+    def can_listen(self, engine: Engine) -> bool:
+        return engine.driver == "psycopg"
+
+    def listen(self, driver: Any, listening: Listening) -> None:
+        hear_notifications(driver, _CHANNEL_PREFIX + listening.worker_id, listening)
+
+    def may_retry(self, error: Any) -> bool:
+        # A conflict occurs where the default isolation is stricter than usual.
+        return sqlstate_of(error) in (_SERIALIZATION_FAILURE, _DEADLOCK_DETECTED)
+
+    def is_missing_table(self, error: Any) -> bool:
+        return sqlstate_of(error) == _UNDEFINED_TABLE
 
 
-def wait_until(
-    connection: Any, deadline: float, asking: Any, *args: Any, **options: Any
-) -> Any:
-    """Wait for PostgreSQL as psycopg does, but not past the deadline.
+class PostgreSQLQueries(Queries):
+    """Query PostgreSQL, and notify the worker of a stopped task."""
 
-    psycopg has no timeout of its own for a server that does not answer.
-    """
-    until = _until(asking, deadline, connection)
-    return type(connection).wait(connection, until, *args, **options)
+    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
+        super().__init__(table, lease=lease, retention=retention)
+        c = table.c
+        insertion = self._insert().values(self._fresh)
+        self._taking = self._upsert(insertion).returning(c.task_id)
+        # The row is locked when it is read. Of many stops at once, one sees the task
+        # running and notifies. RETURNING would be too late: it returns the state after
+        # the stop.
+        owned = select(c.task_id, c.worker_id, c.state).where(self._is_owned)
+        found = owned.with_for_update().cte("found")
+        is_running = found.c.state == "running"
+        stopped = (
+            update(table)
+            .where(c.task_id == found.c.task_id, is_running)
+            .values(state="stopping")
+            .cte("stopped")
+        )
+        channel = literal(_CHANNEL_PREFIX).concat(found.c.worker_id)
+        notify = func.pg_notify(channel, found.c.task_id)
+        state = case((is_running, "stopping"), else_=found.c.state)
+        # The notification is sent at the commit. Waiting for the server's disk as well
+        # would take a quarter of a stop's time. It would save the stop only if the
+        # server crashed before the notification was sent.
+        no_wait = func.set_config("synchronous_commit", "off", true())
+        stop = select(state, case((is_running, notify)), no_wait).add_cte(stopped)
+        self._stop = stop
+        dialect: interfaces.Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
+        compiled = stop.compile(dialect=dialect)
+        self._stop_sql, self._stop_params = str(compiled), compiled.params
 
+    def _state_after_stop(
+        self, connection: Connection, params: dict[str, Any]
+    ) -> str | None:
+        found: str | None
+        is_translated = "schema_translate_map" in connection.get_execution_options()
+        if connection.dialect.driver != "psycopg" or is_translated:
+            found = connection.scalar(self._stop, params)
+            return found
+        # This skips SQLAlchemy's execution, which takes as long as PostgreSQL's.
+        driver: Any = connection.connection.driver_connection
+        try:
+            row = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
+        except BaseException:
+            # The connection was cut, or interrupted while it waited. The pool must not
+            # keep it.
+            if driver.info.transaction_status.name != "IDLE":
+                connection.invalidate()
+            raise
+        found = row[0] if row else None
+        return found
 
-def _until(
-    asking: Generator[Any, Any, Any], deadline: float, connection: Any
-) -> Generator[Any, Any, Any]:
-    try:
-        wanted = next(asking)
-        while True:
-            ready = yield wanted
-            if not ready and time.monotonic() > deadline:
-                connection.pgconn.finish()
-                raise connection.OperationalError("no answer in time")
-            wanted = asking.send(ready)
-    except StopIteration as end:
-        return end.value
+    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
+        return connection.execute(self._taking, row).first() is not None
+
+    def _insert(self) -> Any:
+        return postgresql.insert(self._table)
+
+    def _upsert(self, insertion: Any) -> Any:
+        return insertion.on_conflict_do_update(
+            index_elements=[self._columns.task_id],
+            set_={name: insertion.excluded[name] for name in REPLACED},
+            where=self._is_expired,
+        )
+
+    def _is_any(self) -> ColumnElement[bool]:
+        ids = bindparam("b_task_ids", type_=ARRAY(Text))
+        return self._columns.task_id == any_(ids)

@@ -1,9 +1,10 @@
-"""What the database backend asks of its table, in each database's own way.
+"""The queries of the database backend, as far as all databases share them.
 
-Every statement is a transaction of its own: nothing stays locked between two of
-them, and no BEGIN and no COMMIT goes over the wire.
+Each statement is a transaction of its own. No lock is held between two statements, and
+no BEGIN and no COMMIT is sent.
 """
 
+import abc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import IntegrityError
 
 from flask_chatstop.backends.base import (
     EndReason,
@@ -31,27 +30,18 @@ from flask_chatstop.backends.base import (
 from flask_chatstop.backends.database.table import now
 
 _BATCH = 500
-#: What an insert puts in the place of an expired row, the time of expiry last.
-REPLACED = (
-    "owner_app",
-    "owner_source",
-    "owner_user",
-    "worker_id",
-    "state",
-    "created_at",
-    "expires_at",
-)
-# No task has this id: its row says that somebody has begun to purge a while ago.
+# No task has this id. The row says that a worker has purged recently.
 _PURGE = TaskRecord("", Owner("", "", ""), "")
 
 
-class Queries:
-    """Ask a database without ``UPDATE ... RETURNING``: MySQL or MariaDB."""
+class Queries(abc.ABC):
+    """The queries on one table; each dialect completes them."""
 
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
         self._table, self._columns = table, table.c
+        self._lease = lease
         c = table.c
-        fresh = {"created_at": now(), "expires_at": now() + lease}
+        self._fresh = {"created_at": now(), "expires_at": now() + lease}
         self._is_task = c.task_id == bindparam("b_task_id")
         self._is_expired = c.expires_at <= now()
         self._is_over = c.state.not_in(["running", "stopping"])
@@ -62,12 +52,7 @@ class Queries:
             c.owner_user == bindparam("b_user"),
             ~self._is_expired,
         )
-        self._insertion = self._insert().values(fresh)
         self._reinsertion = self._upsert(self._insert())
-        self._lease = lease
-        self._replacement = (
-            update(table).where(self._is_task, self._is_expired).values(fresh)
-        )
         is_workers = c.worker_id == bindparam("b_worker_id")
         is_kept = and_(self._is_any(), is_workers, ~self._is_over)
         self._renewal = update(table).where(is_kept).values(expires_at=now() + lease)
@@ -82,7 +67,8 @@ class Queries:
         )
         self._expired = (
             select(c.task_id)
-            # What was stopping when its lease ran out stays so when it is renewed.
+            # A task that was stopping when its lease ran out is still stopping when
+            # its worker renews it.
             .where(
                 case(
                     (c.state == "stopping", c.expires_at + retention),
@@ -99,7 +85,7 @@ class Queries:
         self._touching = update(table).where(nothing).values(state=c.state)
 
     def announce(self, connection: Connection, record: TaskRecord) -> bool:
-        """Insert a task, in the place of an expired one if need be."""
+        """Insert a task, and replace an expired one that has its id."""
         return self._insert_or_replace(connection, self._row(record))
 
     def renew(self, connection: Connection, records: Sequence[TaskRecord]) -> None:
@@ -118,20 +104,25 @@ class Queries:
         self._insert_lost(connection, list(known.values()))
 
     def stop(self, connection: Connection, task_id: str, owner: Owner) -> StopOutcome:
-        """Let a task be stopping if it runs, and tell what it is."""
-        params = self._owned(task_id, owner)
-        found = self._found_stop(connection, params)
-        if found is None:
+        """Set a running task to stopping, and return what the stop found."""
+        params = {
+            "b_task_id": self._text(task_id),
+            "b_app": self._text(owner.app),
+            "b_source": self._text(owner.source),
+            "b_user": self._text(owner.user),
+        }
+        state = self._state_after_stop(connection, params)
+        if state is None:
             return StopOutcome.MISSING
-        if found == "stopping":
+        if state == "stopping":
             return StopOutcome.STOPPING
-        stopped = found == EndReason.STOPPED
+        stopped = state == EndReason.STOPPED
         return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
 
     def end(
         self, connection: Connection, record: TaskRecord, reason: EndReason
     ) -> None:
-        """Note how a task has ended."""
+        """Record how a task has ended."""
         params = {
             "b_task_id": self._text(record.task_id),
             "b_worker_id": self._text(record.worker_id),
@@ -140,14 +131,14 @@ class Queries:
         connection.execute(self._ending, params)
 
     def stops(self, connection: Connection, worker_id: str) -> set[str]:
-        """Give the tasks of a worker that are stopping."""
+        """Return the ids of a worker's tasks that are stopping."""
         params = {"b_worker_id": self._text(worker_id)}
         return {_str(found) for found in connection.scalars(self._stopping, params)}
 
     def tasks(
         self, connection: Connection, wanted: Mapping[str, str | None]
     ) -> list[TaskInfo]:
-        """Give what is running or stopping and has these values, the oldest first."""
+        """Return the running and stopping tasks with these values, the oldest first."""
         c = self._columns
         age = (now() - c.created_at).label("age")
         query = (
@@ -165,18 +156,18 @@ class Queries:
         return found
 
     def touch(self, connection: Connection) -> None:
-        """Write nothing, which fails where something could not be written."""
+        """Change no row with an UPDATE, which fails where the backend may not write."""
         connection.execute(self._touching)
 
     def claim_purge(self, connection: Connection) -> bool:
-        """Tell whether nobody else has begun to purge within the lease."""
+        """Return whether no other worker has begun to purge within the lease."""
         row = self._row(_PURGE) | {"state": "purge"}
         return self._insert_or_replace(connection, row)
 
     def purge(self, connection: Connection) -> int:
-        """Delete a batch of expired rows, and give their number."""
-        # Not in one statement: a DELETE by the range of a time locks the rows next
-        # to it on MySQL and MariaDB, and one by id locks what it deletes.
+        """Delete a batch of expired rows, and return their number."""
+        # Two statements: on MySQL and MariaDB a DELETE by a range of times locks the
+        # rows next to it too, and a DELETE by id locks only what it deletes.
         task_ids = connection.scalars(self._expired).all()
         if not task_ids:
             return 0
@@ -184,65 +175,15 @@ class Queries:
         return connection.execute(self._purge, params).rowcount
 
     def _insert_lost(self, connection: Connection, lost: list[TaskRecord]) -> None:
-        # With times that are values, as PyMySQL sends many rows at once if all of
-        # each is; and in one order, so that no two workers wait for each other.
+        # The times are values, because PyMySQL sends many rows in one statement only if
+        # every column is a value. The order is fixed, so that two workers never wait
+        # for each other.
         clock: float = connection.scalar(select(now())) or 0.0
         times = {"created_at": clock, "expires_at": clock + self._lease}
         lost.sort(key=lambda record: record.task_id)
         for start in range(0, len(lost), _BATCH):
             rows = [self._row(x) | times for x in lost[start : start + _BATCH]]
             connection.execute(self._reinsertion, rows)
-
-    def _found_stop(self, connection: Connection, params: dict[str, Any]) -> str | None:
-        # MariaDB's UPDATE returns no columns, and it need not: a running task is
-        # known by the count of rows, so only what is over or missing costs a second
-        # statement. What begins between the two was missing when it was stopped.
-        c = self._columns
-        stop = update(self._table).where(self._is_owned, ~self._is_over)
-        if connection.execute(stop.values(state="stopping"), params).rowcount:
-            return "stopping"
-        found = connection.scalar(select(c.state).where(self._is_owned), params)
-        return None if found == "running" else found
-
-    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
-        # Not by ON DUPLICATE KEY UPDATE: its count of rows is 1 both for a row that
-        # was inserted and for one that was left as it is.
-        try:
-            connection.execute(self._insertion, row)
-        except IntegrityError:
-            params = row | {"b_task_id": row["task_id"]}
-            return bool(connection.execute(self._replacement, params).rowcount)
-        return True
-
-    def _insert(self) -> Any:
-        return mysql.insert(self._table)
-
-    def _upsert(self, insertion: Any) -> Any:
-        new, old = insertion.inserted, self._columns
-        # expires_at comes last: MySQL reads what it has just assigned.
-        return insertion.on_duplicate_key_update(
-            [
-                (name, case((self._is_expired, new[name]), else_=old[name]))
-                for name in REPLACED
-            ]
-        )
-
-    def _is_any(self) -> ColumnElement[bool]:
-        return self._columns.task_id.in_(bindparam("b_task_ids", expanding=True))
-
-    def _list(self, task_ids: Iterable[str]) -> Any:
-        return [self._text(task_id) for task_id in task_ids]
-
-    def _text(self, value: str) -> Any:
-        return value.encode()
-
-    def _owned(self, task_id: str, owner: Owner) -> dict[str, Any]:
-        return {
-            "b_task_id": self._text(task_id),
-            "b_app": self._text(owner.app),
-            "b_source": self._text(owner.source),
-            "b_user": self._text(owner.user),
-        }
 
     def _row(self, record: TaskRecord) -> dict[str, Any]:
         return {
@@ -254,6 +195,36 @@ class Queries:
             "state": "running",
         }
 
+    @abc.abstractmethod
+    def _state_after_stop(
+        self, connection: Connection, params: dict[str, Any]
+    ) -> str | None:
+        """Stop a task of an owner and return its state; None if there is none."""
 
-def _str(task_id: str | bytes) -> str:
-    return task_id.decode() if isinstance(task_id, bytes) else task_id
+    @abc.abstractmethod
+    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
+        """Insert a row unless its id is taken, and return whether it was free."""
+
+    @abc.abstractmethod
+    def _insert(self) -> Any:
+        """Return the dialect's INSERT."""
+
+    @abc.abstractmethod
+    def _upsert(self, insertion: Any) -> Any:
+        """Return the INSERT that replaces an expired row and leaves any other."""
+
+    @abc.abstractmethod
+    def _is_any(self) -> ColumnElement[bool]:
+        """Return the condition that a row has one of the ids in ``b_task_ids``."""
+
+    def _list(self, task_ids: Iterable[str]) -> Any:
+        """Return the value of ``b_task_ids``."""
+        return [self._text(task_id) for task_id in task_ids]
+
+    def _text(self, value: str) -> Any:
+        """Return an id or a name as its column stores it."""
+        return value
+
+
+def _str(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text

@@ -1,4 +1,4 @@
-"""Whose turn it is to have a connection."""
+"""A semaphore that serves threads in the order in which they came."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ from flask_chatstop.errors import BackendError
 
 
 class FairSemaphore:
-    """Let so many threads at once go on, the others in the order they came.
+    """Let a number of threads in at once; the others wait in the order they came.
 
-    SQLAlchemy's pool gives a connection to whoever happens to ask, so that a thread
-    which asks again and again can keep another from ever getting one.
+    The pool of SQLAlchemy gives a connection to whichever thread asks next. A thread
+    that asks again and again can keep another one from ever getting a connection.
     """
 
     def __init__(self, places: int) -> None:
@@ -23,9 +23,9 @@ class FairSemaphore:
 
     @contextmanager
     def taken(self, deadline: float) -> Iterator[None]:
-        """Have a place for a while.
+        """Take a place for the length of the block.
 
-        :raises BackendError: none got free before the deadline.
+        :raises BackendError: no place got free before the deadline.
         """
         self.take(deadline)
         try:
@@ -33,8 +33,31 @@ class FairSemaphore:
         finally:
             self.give()
 
+    def take(self, deadline: float) -> None:
+        """Take a place, until :meth:`give` is called.
+
+        :raises BackendError: no place got free before the deadline.
+        """
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            called = threading.Event()
+            self._waiting.append(called)
+        try:
+            if called.wait(max(0.0, deadline - time.monotonic())):
+                return
+        except BaseException:  # of a signal, or gevent.Timeout: pass the place on
+            self._leave(called)
+            raise
+        with self._lock:
+            if called.is_set():
+                return
+            self._waiting.remove(called)
+        raise BackendError("No connection to the database got free in time.")
+
     def give(self) -> None:
-        """Give a place to the one who has waited longest."""
+        """Give a place back, to the thread that has waited longest."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()
@@ -48,26 +71,3 @@ class FairSemaphore:
                 self._waiting.remove(called)
         if not waits:
             self.give()
-
-    def take(self, deadline: float) -> None:
-        """Have a place until it is given back.
-
-        :raises BackendError: none got free before the deadline.
-        """
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return
-            called = threading.Event()
-            self._waiting.append(called)
-        try:
-            if called.wait(max(0.0, deadline - time.monotonic())):
-                return
-        except BaseException:  # a signal's, or gevent.Timeout: pass the place on
-            self._leave(called)
-            raise
-        with self._lock:
-            if called.is_set():
-                return
-            self._waiting.remove(called)
-        raise BackendError("No connection to the database got free in time.")

@@ -9,16 +9,27 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 TABLE_NAME = "chatstop_task"
+#: The columns that an insert sets when it replaces an expired row. ``expires_at`` is
+#: last, because MySQL reads the new values of columns that it has already assigned.
+REPLACED = (
+    "owner_app",
+    "owner_source",
+    "owner_user",
+    "worker_id",
+    "state",
+    "created_at",
+    "expires_at",
+)
 
 
 def task_table(metadata: MetaData) -> Table:
-    """Give the table of a metadata, put there unless it is there.
+    """Return the table in a metadata, and add it if it is missing.
 
-    Call it where the models are, and Alembic and Flask-Migrate see the table::
+    Call it where your models are, so that Alembic and Flask-Migrate see the table::
 
         task_table(db.metadata)
 
-    Times are seconds since 1970 by the database's clock.
+    Times are seconds since 1970 by the clock of the database.
     """
     return Table(
         TABLE_NAME,
@@ -38,10 +49,10 @@ def task_table(metadata: MetaData) -> Table:
 
 
 def _exact() -> TypeEngine[str]:
-    """Give a type that keeps 255 characters and compares them byte for byte."""
-    # MySQL and MariaDB share no collation that tells "a" from "a ", but bytes do.
+    """Return a type that stores 255 characters and compares them byte for byte."""
+    # No collation of both MySQL and MariaDB distinguishes "a" from "a "; bytes do.
     # PostgreSQL's other collations compare exactly too, but their indexes break when
-    # the C library of the server changes its mind about the order.
+    # a new C library on the server changes the order.
     return (
         String(255)
         .with_variant(String(255, collation="C"), "postgresql")
@@ -50,7 +61,7 @@ def _exact() -> TypeEngine[str]:
 
 
 class now(FunctionElement[float]):
-    """Give the seconds since 1970 by the database's clock."""
+    """The seconds since 1970 by the clock of the database."""
 
     type = Double()
     inherit_cache = True
@@ -58,7 +69,7 @@ class now(FunctionElement[float]):
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: Any, **options: Any) -> str:
-    # Not clock_timestamp(): what may change within a statement uses no index.
+    # Not clock_timestamp(): a value that may change within a statement uses no index.
     return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) AS DOUBLE PRECISION)"
 
 
@@ -70,5 +81,5 @@ def _now_sqlite(element: now, compiler: Any, **options: Any) -> str:
 @compiles(now, "mysql")
 @compiles(now, "mariadb")
 def _now_mysql(element: now, compiler: Any, **options: Any) -> str:
-    # Not UNIX_TIMESTAMP(NOW(6)): it goes back an hour when summer time ends.
+    # Not UNIX_TIMESTAMP(NOW(6)), which goes back by an hour when summer time ends.
     return "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6)"

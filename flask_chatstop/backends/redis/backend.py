@@ -4,7 +4,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing as closed_after
 from functools import partial
 from operator import itemgetter
@@ -25,32 +25,31 @@ from flask_chatstop.backends.redis.client import (
     exceptions_of,
     raise_as_backend_error,
 )
-from flask_chatstop.errors import BackendError, ConfigurationError
+from flask_chatstop.backends.redis.listener import messages_on
+from flask_chatstop.errors import ConfigurationError
 
 T = TypeVar("T")
 
-#: Commands that are sent in one round trip.
+#: How many commands are sent in one round trip.
 _CHUNK = 500
-#: Timeouts of silence after which the doorbell makes sure that it is still connected.
-_SILENCE = 2.5
 
 
 class RedisBackend(StopBackend):
     """Serve any number of processes on any number of hosts, through Redis or Valkey.
 
-    Each task is one key of about 300 bytes, gone with its lease or retention. A
-    server that loses its data, by a restart or by eviction, gets the running tasks
-    back when they are next renewed.
+    Each task is one key of about 300 bytes, which expires with its lease or retention.
+    A server may lose its data by a restart or by eviction. It has the running tasks
+    again when their workers next renew them.
 
-    A client of the caller's keeps its own timeouts, retries and pool, and is not
-    closed: give it timeouts, since ``timeout`` then bounds the doorbell's waits only.
+    A client of yours keeps its own timeouts, retries and pool, and is not closed. Set
+    its timeouts: ``timeout`` then limits only the waits of the listener.
 
     :param url_or_client: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or
         ``valkeys://``; or a ``redis.Redis``, Sentinel's ``master_for()`` or a
         ``redis.RedisCluster``, or valkey-py's.
-    :param prefix: begins every key and channel; apps that share a server and must
-        not share tasks have one each.
-    :raises ConfigurationError: the URL or the client cannot be used.
+    :param prefix: the beginning of every key and channel. Apps that share a server and
+        must not share tasks need one each.
+    :raises ConfigurationError: the URL or the client is invalid.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class RedisBackend(StopBackend):
     ) -> None:
         super().__init__(lease=lease, retention=retention, timeout=timeout)
         if not isinstance(prefix, str):
-            raise ConfigurationError(f"prefix is {prefix!r}; give it a string.")
+            raise ConfigurationError(f"prefix is {prefix!r}; set it to a string.")
         self._prefix = prefix
         self._channels = f"{prefix}worker:"
         self._url = url_or_client if isinstance(url_or_client, str) else None
@@ -126,12 +125,12 @@ class RedisBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
+        channel = self._channels + worker_id
+        messages = messages_on(self._client, channel, closing, self.timeout)
         try:
-            with closed_after(self._pubsub()) as pubsub:
-                pubsub.subscribe(self._channels + worker_id)
-                for message in self._messages(pubsub, closing):
-                    # The driver of a caller's client may subscribe again by itself,
-                    # after an interruption that lost rings.
+            with closed_after(messages):
+                for message in messages:
+                    # A repeated one follows an interruption that lost messages.
                     if message["type"] == "subscribe":
                         heard(self.stops(worker_id, running()))
                     elif message["type"] == "message":
@@ -156,9 +155,9 @@ class RedisBackend(StopBackend):
             self._client.close()
 
     def after_fork(self) -> None:
-        # A caller's client notices the fork by itself. Ours is replaced: its pool's
-        # lock may have been held by a thread of the parent's at the fork, so the
-        # driver must not take it when the old client is collected.
+        # A caller's client detects the fork by itself. Our own is replaced. A thread of
+        # the parent may have held the lock of its pool at the fork, so the driver must
+        # not take that lock when the old client is collected.
         if self._url is not None:
             self._client.auto_close_connection_pool = False
             self._client = connect(self._url, self.timeout)
@@ -203,42 +202,21 @@ class RedisBackend(StopBackend):
         keys = [self._prefix + scripts.key(task_id) for task_id in call.task_ids]
         return len(keys), *keys, *call.arguments
 
-    def _exchange(self, ask: Callable[[], T]) -> T:
+    def _exchange(self, send: Callable[[], T]) -> T:
         began = time.monotonic()
         try:
             try:
-                return ask()
+                return send()
             except self._driver.ConnectionError:
-                # A balancer that has dropped an idle connection says so only to the
-                # next command. A second try tells it from a server that is away.
+                # A load balancer that has dropped an idle connection reports it only to
+                # the next command. A second try shows whether the server is away.
                 if time.monotonic() - began > self.timeout / 4:
                     raise
-                return ask()
+                return send()
         except Exception as error:
-            # Of any class: drivers let OSError through, and the errors of their
-            # cluster clients have no base in common with the others.
+            # Of any class: drivers let OSError through, and the errors of their cluster
+            # clients share no base class with the others.
             raise_as_backend_error(error)
-
-    def _pubsub(self) -> Any:
-        # In a cluster any node will do, and another one next time: the driver would
-        # insist on the one that has the channel's slot, which may be down.
-        get_node = getattr(self._client, "get_random_node", None)
-        return self._client.pubsub(**({"node": get_node()} if get_node else {}))
-
-    def _messages(self, pubsub: Any, closing: threading.Event) -> Iterator[Any]:
-        """Yield messages; the first one must come, and a ping must be answered."""
-        answer_by, ping_at = time.monotonic() + self.timeout, float("inf")
-        while not closing.is_set():
-            message = pubsub.get_message(timeout=min(1.0, self.timeout / 2))
-            now = time.monotonic()
-            if message is not None:
-                answer_by, ping_at = float("inf"), now + _SILENCE * self.timeout
-                yield message
-            elif now > answer_by:
-                raise BackendError(f"Redis is silent for more than {self.timeout} s.")
-            elif now > ping_at:
-                pubsub.ping()
-                answer_by, ping_at = now + self.timeout, float("inf")
 
 
 def _text(reply: str | bytes) -> str:

@@ -19,7 +19,7 @@ _ADVICE = {
 
 
 class RedisClient(Protocol):
-    """What the backend uses of ``redis.Redis`` and of ``redis.RedisCluster``."""
+    """What the backend calls on a ``redis.Redis`` or a ``redis.RedisCluster``."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any: ...
 
@@ -31,7 +31,7 @@ class RedisClient(Protocol):
 
 
 def connect(url: str, timeout: float) -> Any:
-    """Make a client that connects with its first command and never tries for long.
+    """Return a client that connects at its first command and does not retry.
 
     :raises ConfigurationError: redis-py is missing or does not understand the URL.
     """
@@ -48,11 +48,11 @@ def connect(url: str, timeout: float) -> Any:
     scheme, _, address = url.partition("://")
     scheme = scheme.lower()
     scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-    # RESP 2: in RESP 3 redis-py 8 greets each connection with more round trips, and no
-    # longer notices that a pooled one was closed by the server.
+    # RESP 2: with RESP 3, redis-py 8 needs more round trips to open a connection, and
+    # does not notice that the server has closed a pooled one.
     options: dict[str, Any] = {"protocol": 2, "socket_timeout": timeout}
     options["retry"] = Retry(NoBackoff(), 0)
-    # As many as there are calls at once: redis-py 8 would refuse the hundred and first.
+    # No limit below the number of calls at once: redis-py 8 refuses the 101st.
     options["max_connections"] = 2**31
     if scheme != "unix":
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
@@ -61,9 +61,9 @@ def connect(url: str, timeout: float) -> Any:
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
     except (RedisError, TypeError, ValueError):
-        # Without their message, which may quote the part of a URL that is a password.
+        # Their message is left out, since it may quote the password of the URL.
         raise ConfigurationError(
-            "The Redis URL cannot be read; write it like"
+            "The Redis URL is invalid; write it like"
             " redis://user:password@host:6379/0, with %XX for /, @, # and ? in a"
             " password, and redis-py's options after a question mark."
         ) from None
@@ -71,9 +71,9 @@ def connect(url: str, timeout: float) -> Any:
 
 
 def exceptions_of(client: object) -> ModuleType:
-    """Give the exceptions of redis-py or valkey-py, whichever made a client.
+    """Return the exceptions of the package that made a client, redis-py or valkey-py.
 
-    :raises ConfigurationError: neither did.
+    :raises ConfigurationError: neither made it.
     """
     modules = [base.__module__.split(".") for base in type(client).__mro__]
     for package in ("redis", "valkey"):
@@ -82,13 +82,13 @@ def exceptions_of(client: object) -> ModuleType:
         if made_it and not is_async and hasattr(client, "execute_command"):
             return importlib.import_module(f"{package}.exceptions")
     raise ConfigurationError(
-        f"RedisBackend was given a {type(client).__name__}; give it a URL, or a client"
-        " of redis-py's that is not asynchronous."
+        f"RedisBackend got a {type(client).__name__}; pass it a URL, or a client of"
+        " redis-py that is not asynchronous."
     )
 
 
 def raise_as_backend_error(error: Exception) -> NoReturn:
-    """Raise what went wrong as a :class:`BackendError` that says what to do."""
+    """Raise an error as a :class:`BackendError` that says what to do."""
     if isinstance(error, BackendError):
         raise error
     message = str(error) or type(error).__name__

@@ -1,20 +1,20 @@
-"""What Redis keeps of a task, and the Lua scripts that change it.
+"""What Redis stores of a task, and the Lua scripts that change it.
 
-Each task is a hash that expires with the lease, or with the retention once it has
-ended. One that is stopping is kept for the retention after its lease, and then counts
-as unknown, except to its own worker's renewal. Its fields::
+Each task is a hash that expires with the lease, or with the retention after the task
+has ended. A task that is stopping is kept for the retention after its lease. In that
+time it counts as unknown, except when its own worker renews it. The fields are::
 
-    state       running, stopping, or the reason of its end
-    until       of one that is stopping, the Unix milliseconds of the end of its lease
+    state       running, stopping, or the reason of the end
+    until       if stopping: the end of the lease, in Unix milliseconds
     owner       a JSON array of app, source and user
-    worker      the id of its worker, which hears the channel {prefix}worker:{id}
+    worker      the id of the worker, which listens on the channel {prefix}worker:{id}
     started_at  Unix seconds by the server's clock
-    call        tells an announcement that was sent again from a second one
+    call        an id of the announcement, to recognise one that was sent twice
 
-Its key is the prefix, a hash tag and its id. There are few tags, so that a worker
-renews or looks at all of its tasks in few commands, and a cluster, which keeps each
-tag's keys together, can run them. Every script may be run twice: a connection may
-break between a script and its answer.
+The key is the prefix, a hash tag and the task id. There are few tags, so that a worker
+renews or reads all of its tasks with few commands. A cluster can run these commands,
+since it stores the keys of one tag together. Every script may run twice, because a
+connection may break between a script and its answer.
 """
 
 import hashlib
@@ -28,25 +28,25 @@ from flask_chatstop.backends.base import EndReason, Owner, TaskRecord
 
 
 class Script:
-    """A Lua script and the digest that the server knows it by."""
+    """A Lua script and the digest by which the server knows it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-# json.dumps() would make an encoder for every task of a renewal.
+# json.dumps() would create an encoder for every task of a renewal.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
-#: Hash tags that keys have.
+#: The number of hash tags.
 _TAGS = 16
-#: Tasks that one script may hold up the server for: about a millisecond.
+#: The tasks of one script, which blocks the server for about a millisecond.
 _LONGEST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A script to be run on the keys of tasks that have one tag."""
+    """A call of a script on the keys of tasks with one tag."""
 
     script: Script
     task_ids: Sequence[str]
@@ -54,12 +54,12 @@ class Call:
 
 
 def key(task_id: str) -> str:
-    """Give the key of a task, without the prefix."""
+    """Return the key of a task, without the prefix."""
     return f"{{{zlib.crc32(task_id.encode()) % _TAGS:x}}}:{task_id}"
 
 
 def task_id_of(key: str) -> str:
-    """Give the id of the task that has a key."""
+    """Return the id of the task that has a key."""
     return key.partition(":")[2]
 
 
@@ -103,8 +103,8 @@ for number, key in ipairs(KEYS) do
 end
 """
 
-# A plain PUBLISH reaches every node of a cluster, and so a worker on any of them; a
-# sharded one may not leave the slot of the task's key.
+# A plain PUBLISH reaches every node of a cluster, and so a worker on any node. A
+# sharded one is limited to the slot of the task's key.
 _STOP = """
 local owner, state, worker, until_ =
     unpack(redis.call('HMGET', KEYS[1], 'owner', 'state', 'worker', 'until'))
@@ -165,7 +165,7 @@ INFO = Script(_NOW + _INFO)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:
-    """Make the task known unless its id is taken; answers 1 if it was free."""
+    """Announce a task unless its id is taken; the answer is 1 if it was free."""
     call = secrets.token_hex(8)
     owner = _packed(record.owner)
     arguments = (record.worker_id, _milliseconds(lease), owner, call)
@@ -175,7 +175,7 @@ def announce(record: TaskRecord, lease: float) -> Call:
 def renew(
     records: Iterable[TaskRecord], lease: float, retention: float
 ) -> Iterator[Call]:
-    """Have lost tasks of a worker known again, and its others for longer."""
+    """Renew the tasks of a worker, and store those again that are lost."""
     known = {record.task_id: record for record in records}
     times = _milliseconds(lease), _milliseconds(retention)
     for task_ids in _of_one_tag(known):
@@ -185,30 +185,30 @@ def renew(
 
 
 def stop(task_id: str, owner: Owner, channels: str, retention: float) -> Call:
-    """Ask the task to stop and ring its worker; answers a ``StopOutcome``."""
+    """Stop a task and notify its worker; the answer is a ``StopOutcome``."""
     kept = _milliseconds(retention)
     return Call(STOP, [task_id], (_packed(owner), channels, task_id, kept))
 
 
 def end(record: TaskRecord, reason: EndReason, retention: float) -> Call:
-    """Note the first end of a task of its worker's."""
+    """Record the first end of a task, if the worker is its own."""
     arguments = (record.worker_id, reason.value, _milliseconds(retention))
     return Call(END, [record.task_id], arguments)
 
 
 def stopping(task_ids: Iterable[str], worker_id: str) -> Iterator[Call]:
-    """Look which tasks of a worker are stopping; each answers with their ids."""
+    """Read which tasks of a worker are stopping; each answer is a list of ids."""
     for group in _of_one_tag(task_ids):
         yield Call(STOPPING, group, (worker_id, *group))
 
 
 def info(task_id: str) -> Call:
-    """Ask for start, state, owner, worker and age of a task that is not over."""
+    """Read start, state, owner, worker and age of a task that is not over."""
     return Call(INFO, [task_id], ())
 
 
 def unpacked(owner: str) -> Owner:
-    """Read an owner as it is stored."""
+    """Return an owner from its stored form."""
     return Owner(*json.loads(owner))
 
 

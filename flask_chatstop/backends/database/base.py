@@ -1,0 +1,145 @@
+"""What each dialect module provides: everything that differs between databases."""
+
+import abc
+import select
+import threading
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine
+
+from flask_chatstop.backends.database.queries import Queries
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What one worker listens for, and until when.
+
+    :param poll: queries the table and reports the stops that it finds.
+    :param heard: takes ids of tasks that were asked to stop.
+    :param closing: ends the listening when it is set.
+    :param timeout: seconds that one call to the server may take.
+    """
+
+    worker_id: str
+    poll: Callable[[], None]
+    heard: Callable[[Collection[str]], None]
+    closing: threading.Event
+    timeout: float
+
+
+class Dialect(abc.ABC):
+    """One database: its queries, its connections, its listener and its errors.
+
+    ``dialects.py`` lists the instances. They have no state.
+    """
+
+    #: The driver of a URL that names none, its module, and the extra that installs it.
+    driver: str
+    module: str
+    extra: str
+
+    #: How many connections an engine of the backend's own has.
+    pool_size = 10
+
+    #: Whether the database is a file that the process itself opens. The backend then
+    #: opens it with an engine of its own, closes it before a fork and creates the table
+    #: when it is missing.
+    is_file = False
+
+    @abc.abstractmethod
+    def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
+        """Return the queries on a table."""
+
+    @abc.abstractmethod
+    def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
+        """Make an engine whose every call ends within the timeout.
+
+        :param is_shared: whether the app uses the database too; its settings then stay.
+        """
+
+    def check_url(self, url: URL) -> None:  # noqa: B027 - most accept every URL
+        """Do nothing if the backend can use a URL of this database.
+
+        :raises ConfigurationError: it cannot.
+        """
+
+    def create_table(self, connection: Connection, table: Table) -> None:
+        """Create the table and its indexes unless they exist."""
+        table.create(connection, checkfirst=True)
+
+    def bounded(self, driver: Any, deadline: float) -> AbstractContextManager[None]:
+        """Let the calls on a driver's connection end by the deadline.
+
+        This one changes nothing.
+        """
+        return nullcontext()
+
+    def can_listen(self, engine: Engine) -> bool:
+        """Return whether :meth:`listen` works with the driver of an engine.
+
+        Where it does not, the worker polls.
+        """
+        return False
+
+    def listen(self, driver: Any, listening: Listening) -> None:
+        """Report stops to one worker until ``closing`` is set.
+
+        :param driver: a driver's connection that nothing else uses.
+        """
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def may_retry(self, error: Any) -> bool:
+        """Return whether a statement gave way to another one and changed nothing."""
+
+    @abc.abstractmethod
+    def is_missing_table(self, error: Any) -> bool:
+        """Return whether a driver's error says that the table does not exist."""
+
+    def text_of(self, error: object) -> str:
+        """Return a driver's error as one line, with advice where there is some."""
+        return " ".join(str(error).split())
+
+    def is_stale(self, driver: Any) -> bool:
+        """Return whether the server has closed an idle connection.
+
+        It costs no round trip: an idle connection is readable only after it was cut.
+        This check keeps a statement that must not be repeated from failing on the
+        first use after a restart of the server.
+        """
+        return is_readable(driver)
+
+    def _create_engine(self, url: URL, timeout: float, **options: Any) -> Engine:
+        return create_engine(
+            url,
+            # Each statement is a transaction of its own: no BEGIN, COMMIT or ROLLBACK.
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            pool_reset_on_return=None,
+            pool_size=self.pool_size,
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_use_lifo=True,
+            **options,
+        )
+
+
+def is_readable(sock: Any) -> bool:
+    """Return whether a connection has something to read, or is closed."""
+    try:
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except AttributeError:  # a driver that does not show its socket
+        return False
+    except Exception:  # drivers differ in what they raise for a closed connection
+        return True
+
+
+def sqlstate_of(error: Any) -> str | None:
+    """Return the SQLSTATE of a driver's error, if the driver tells it."""
+    state: str | None = getattr(error, "sqlstate", None)
+    return state or getattr(error, "pgcode", None)

@@ -1,0 +1,128 @@
+"""MySQL and MariaDB, with PyMySQL or the driver of the app's engine.
+
+They have no ``UPDATE ... RETURNING`` and no push: each worker polls.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    case,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import IntegrityError
+
+from flask_chatstop.backends.database.base import Dialect, is_readable, sqlstate_of
+from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.table import REPLACED
+
+_DEADLOCK = 1213
+_NO_SUCH_TABLE = 1146
+
+
+class MySQL(Dialect):
+    """What the backend does on MySQL and on MariaDB."""
+
+    driver = module = "pymysql"
+    extra = "mysql"
+
+    def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
+        return MySQLQueries(table, lease=lease, retention=retention)
+
+    def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
+        seconds = max(1, int(timeout))
+        connect_args = {
+            "connect_timeout": timeout,
+            "read_timeout": timeout,
+            "write_timeout": timeout,
+            # Otherwise the server still waits when the client has given up.
+            "init_command": f"SET SESSION lock_wait_timeout={seconds},"
+            f" innodb_lock_wait_timeout={seconds}",
+        }
+        return self._create_engine(url, timeout, connect_args=connect_args)
+
+    @contextmanager
+    def bounded(self, driver: Any, deadline: float) -> Iterator[None]:
+        if not hasattr(driver, "_read_timeout"):  # not PyMySQL
+            yield
+            return
+        before = driver._read_timeout, driver._write_timeout
+        left = max(0.001, deadline - time.monotonic())
+        driver._read_timeout = driver._write_timeout = left
+        try:
+            yield
+        finally:
+            driver._read_timeout, driver._write_timeout = before
+
+    def may_retry(self, error: Any) -> bool:
+        # The number is PyMySQL's and mysqlclient's, the state is other drivers'.
+        return error.args[:1] == (_DEADLOCK,) or sqlstate_of(error) == "40001"
+
+    def is_missing_table(self, error: Any) -> bool:
+        return bool(error.args[:1] == (_NO_SUCH_TABLE,))
+
+    def is_stale(self, driver: Any) -> bool:
+        return is_readable(getattr(driver, "_sock", driver))  # PyMySQL's socket
+
+
+class MySQLQueries(Queries):
+    """Query a database without ``UPDATE ... RETURNING``."""
+
+    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
+        super().__init__(table, lease=lease, retention=retention)
+        self._insertion = self._insert().values(self._fresh)
+        self._replacement = (
+            update(table).where(self._is_task, self._is_expired).values(self._fresh)
+        )
+        self._stop = update(table).where(self._is_owned, ~self._is_over)
+        self._stop = self._stop.values(state="stopping")
+        self._state = select(table.c.state).where(self._is_owned)
+
+    def _state_after_stop(
+        self, connection: Connection, params: dict[str, Any]
+    ) -> str | None:
+        # MariaDB's UPDATE returns no columns. The count of rows tells that the task was
+        # running or stopping, so only a task that is over or missing costs a second
+        # statement. A task that begins between the two was missing when the stop came.
+        if connection.execute(self._stop, params).rowcount:
+            return "stopping"
+        found = connection.scalar(self._state, params)
+        return None if found == "running" else found
+
+    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
+        # Not ON DUPLICATE KEY UPDATE: its count of rows is 1 both for an inserted row
+        # and for one that it left as it was.
+        try:
+            connection.execute(self._insertion, row)
+        except IntegrityError:
+            params = row | {"b_task_id": row["task_id"]}
+            return bool(connection.execute(self._replacement, params).rowcount)
+        return True
+
+    def _insert(self) -> Any:
+        return mysql.insert(self._table)
+
+    def _upsert(self, insertion: Any) -> Any:
+        new, old = insertion.inserted, self._columns
+        return insertion.on_duplicate_key_update(
+            [
+                (name, case((self._is_expired, new[name]), else_=old[name]))
+                for name in REPLACED
+            ]
+        )
+
+    def _is_any(self) -> ColumnElement[bool]:
+        return self._columns.task_id.in_(bindparam("b_task_ids", expanding=True))
+
+    def _text(self, value: str) -> Any:
+        return value.encode()

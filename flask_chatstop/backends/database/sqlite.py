@@ -1,0 +1,173 @@
+"""SQLite, with the driver of the standard library.
+
+A file has no push: a listener watches ``PRAGMA data_version``, which changes when
+another connection has written.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    case,
+    event,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from flask_chatstop.backends.database.base import Dialect, Listening
+from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.sqlite_forks import watchers
+from flask_chatstop.backends.database.table import REPLACED
+from flask_chatstop.errors import ConfigurationError
+
+_WATCH_INTERVAL = 0.01
+
+
+class SQLite(Dialect):
+    """What the backend does on a SQLite file."""
+
+    driver = "pysqlite"
+    module = "sqlite3"
+    extra = "database"
+    # SQLite lets one connection write at a time, so the threads wait for this one.
+    pool_size = 1
+    is_file = True
+
+    def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
+        return SQLiteQueries(table, lease=lease, retention=retention)
+
+    def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
+        self.check_url(url)
+        # No wait inside of SQLite: it would block every greenlet of gevent, and it does
+        # not let those who have waited longest go first.
+        engine = self._create_engine(url, timeout, connect_args={"timeout": 0})
+        if not is_shared:
+            event.listen(engine, "connect", _write_ahead)
+        return engine
+
+    def check_url(self, url: URL) -> None:
+        name = url.database or ":memory:"
+        mode = url.query.get("mode")
+        if ":memory:" in name or "mode=memory" in name or mode == "memory":
+            raise ConfigurationError(
+                "Only one connection can see a SQLite database in memory; name a file,"
+                " like sqlite:///chatstop.db, or use memory:// for a single process."
+            )
+
+    def create_table(self, connection: Connection, table: Table) -> None:
+        # Not Table.create(): two processes would both find no table and then create it.
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
+
+    def can_listen(self, engine: Engine) -> bool:
+        return engine.dialect.name == "sqlite"
+
+    def listen(self, driver: Any, listening: Listening) -> None:
+        with watchers.lock:
+            watchers.open.add(driver)
+        try:
+            self._watch(driver, listening)
+        finally:
+            with watchers.lock:
+                watchers.open.discard(driver)
+
+    def may_retry(self, error: Any) -> bool:
+        return (
+            isinstance(error, sqlite3.Error)
+            and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        )
+
+    def is_missing_table(self, error: Any) -> bool:
+        return "no such table" in str(error)
+
+    def text_of(self, error: object) -> str:
+        text = super().text_of(error)
+        if "unable to open database file" in text:
+            text += "; its directory must exist and be writable"
+        return text
+
+    def is_stale(self, driver: Any) -> bool:
+        return False
+
+    def _watch(self, driver: sqlite3.Connection, listening: Listening) -> None:
+        seen = None
+        while True:
+            try:
+                with watchers.lock:
+                    if driver not in watchers.open:
+                        return  # a fork has closed it; the worker listens again
+                    version = driver.execute("PRAGMA data_version").fetchone()
+            except sqlite3.OperationalError as error:
+                if not self.may_retry(error):
+                    raise
+                version = None
+            if version is None or version != seen:
+                seen = version
+                listening.poll()
+            if listening.closing.wait(_WATCH_INTERVAL):
+                break
+
+
+class SQLiteQueries(Queries):
+    """Query SQLite, with ``RETURNING`` and ``ON CONFLICT``."""
+
+    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
+        super().__init__(table, lease=lease, retention=retention)
+        insertion = self._insert().values(self._fresh)
+        self._taking = self._upsert(insertion).returning(table.c.task_id)
+        state = table.c.state
+        self._stop = (
+            update(table)
+            .where(self._is_owned)
+            .values(state=case((state == "running", "stopping"), else_=state))
+            .returning(state)
+        )
+
+    def _state_after_stop(
+        self, connection: Connection, params: dict[str, Any]
+    ) -> str | None:
+        found: str | None = connection.scalar(self._stop, params)
+        return found
+
+    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
+        return connection.execute(self._taking, row).first() is not None
+
+    def _insert(self) -> Any:
+        return sqlite.insert(self._table)
+
+    def _upsert(self, insertion: Any) -> Any:
+        return insertion.on_conflict_do_update(
+            index_elements=[self._columns.task_id],
+            set_={name: insertion.excluded[name] for name in REPLACED},
+            where=self._is_expired,
+        )
+
+    # SQLite takes at most 32,766 parameters, but one parameter may have any length.
+    def _is_any(self) -> ColumnElement[bool]:
+        ids = func.json_each(bindparam("b_task_ids")).table_valued("value")
+        return self._columns.task_id.in_(select(ids.c.value))
+
+    def _list(self, task_ids: Iterable[str]) -> Any:
+        return json.dumps(list(task_ids))
+
+
+def _write_ahead(connection: sqlite3.Connection, record: object) -> None:
+    # A power cut may undo the last writes. It also ends the tasks that they are about.
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        connection.close()
+        raise
