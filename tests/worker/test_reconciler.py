@@ -83,6 +83,7 @@ class Away(FaultyBackend):
         super().listen(worker_id, running, heard, closing)
 
 
+@pytest.mark.slow
 def test_a_doorbell_does_not_sleep_on_when_the_store_is_found() -> None:
     away = Away()
     worker, elsewhere = Worker(away, sweep_interval=60), Worker(away)
@@ -126,6 +127,7 @@ class Ringing(FaultyBackend):
         super().listen(worker_id, running, heard, closing)
 
 
+@pytest.mark.slow
 def test_a_keeper_does_not_sleep_on_when_the_doorbell_is_found() -> None:
     store = Ringing()
     worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)

@@ -11,6 +11,8 @@ from flask_chatstop.testing import ALICE
 
 Open = Callable[..., DatabaseBackend]
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import sys
 from flask_chatstop import EndReason, StopOutcome
