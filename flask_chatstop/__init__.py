@@ -18,6 +18,7 @@ from flask_chatstop.errors import (
     ChatStopError,
     ConfigurationError,
     InvalidParam,
+    SourceStopped,
     TaskExists,
 )
 from flask_chatstop.generation.end import GenerationEnd
@@ -41,6 +42,7 @@ __all__ = [
     "InvalidParam",
     "MemoryBackend",
     "Owner",
+    "SourceStopped",
     "StopBackend",
     "StopOutcome",
     "TaskExists",

@@ -140,7 +140,9 @@ class ChatStop(Blueprint):
             )
         state.warn_of_processes()
         record = TaskRecord(task_id, self._caller.owner(user), state.worker.id)
-        task = GenerationTask(record, this_app(), state.worker)
+        task = GenerationTask(
+            record, this_app(), state.worker, tracks_calls=state.tracks_calls
+        )
         task.begin()
         set_client_timeout(state.client_timeout)
         end_with_request(task)

@@ -26,6 +26,9 @@ These keys of ``app.config`` are read:
 ``CHATSTOP_CLIENT_TIMEOUT``
     Seconds that a client may acknowledge or read nothing before its connection is
     closed, on Linux with gunicorn or Werkzeug's server. Default 30.
+``CHATSTOP_TRACK_CALLS``
+    Hang up on every HTTP call that the source of a stopped task has open, whatever
+    library makes it. Hooks into httpcore, httpcore2 and urllib3. Default ``True``.
 """
 
 import logging
@@ -56,12 +59,14 @@ class AppState:
 
     :param keys: ``None`` if the app configures no API key.
     :param client_timeout: seconds that a client may acknowledge nothing.
+    :param tracks_calls: whether a stop hangs up on the calls that a source makes.
     """
 
     worker: Worker
     keys: ApiKeys | None
     missing_ok: bool
     client_timeout: float
+    tracks_calls: bool
     told_of_processes: bool = False
 
     @classmethod
@@ -94,19 +99,15 @@ class AppState:
     @classmethod
     def _from_config(cls, app: Flask) -> "AppState":
         keys = app.config.get("CHATSTOP_API_KEYS")
-        missing_ok = app.config.get("CHATSTOP_MISSING_OK", False)
-        if not isinstance(missing_ok, bool):
-            raise ConfigurationError(
-                f"CHATSTOP_MISSING_OK is {missing_ok!r}; set it to True or False."
-            )
         worker = Worker(
             _backend(app), sweep_interval=_seconds(app, "CHATSTOP_SWEEP_INTERVAL")
         )
         return cls(
             worker=worker,
             keys=None if keys is None else ApiKeys(keys),
-            missing_ok=missing_ok,
+            missing_ok=_flag(app, "CHATSTOP_MISSING_OK", default=False),
             client_timeout=_seconds(app, "CHATSTOP_CLIENT_TIMEOUT"),
+            tracks_calls=_flag(app, "CHATSTOP_TRACK_CALLS", default=True),
         )
 
 
@@ -143,3 +144,10 @@ def _backend(app: Flask) -> StopBackend:
 def _seconds(app: Flask, name: str) -> float:
     value = app.config.get(name)
     return seconds(name, _SECONDS[name] if value is None else value)
+
+
+def _flag(app: Flask, name: str, *, default: bool) -> bool:
+    value = app.config.get(name, default)
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} is {value!r}; set it to True or False.")
+    return value

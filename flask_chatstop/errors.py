@@ -7,7 +7,9 @@
     ├── BackendError         the store did not do what it was asked to
     ├── InvalidParam         a user or task id is invalid
     ├── TaskExists           a task id is taken
-    └── TaskStopped          the generation was stopped (in generation/task.py)
+    └── TaskStopped          raised in a view: its task was stopped
+
+    SourceStopped            raised in a source: its task was stopped, a BaseException
 """
 
 
@@ -32,3 +34,16 @@ class InvalidParam(ChatStopError, ValueError):
 
 class TaskExists(ChatStopError):
     """A task id is running or was in use within the retention; answered with 409."""
+
+
+class SourceStopped(BaseException):
+    """The task that this code works for was stopped.
+
+    Raised in the source of a stopped task, where it reads a call that was cut, asks for
+    one that is refused, or calls ``task.raise_if_stopped()``. Let it pass: like
+    ``asyncio.CancelledError`` it is not an ``Exception``, so that no retry and no
+    tool loop takes it for a failure. A ``finally`` may save what there is.
+    """
+
+    def __init__(self, message: str = "The task was stopped.") -> None:
+        super().__init__(message)

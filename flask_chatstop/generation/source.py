@@ -10,8 +10,19 @@ from typing import Generic, TypeVar
 
 from flask import Flask
 
+from flask_chatstop.errors import SourceStopped
 from flask_chatstop.generation.queue import ChunkQueue
+from flask_chatstop.generation.watch import (
+    BLOCKED_AFTER,
+    THREAD_AFTER,
+    FindFrame,
+    frame_finder,
+    warn_of_blocked,
+    warn_of_thread,
+)
 from flask_chatstop.threads import start_thread
+from flask_chatstop.upstream import hooks
+from flask_chatstop.upstream.calls import Calls, bind
 from flask_chatstop.upstream.hang_up import hang_up, warn_of_unknown
 
 logger = logging.getLogger(__name__)
@@ -37,6 +48,8 @@ class SourceReader(Generic[T]):
     Does not hold the task, so that a task nobody else holds can be collected while its
     source is silent, unless the source or its context variables hold it.
 
+    :param name: of the task, for the log.
+    :param calls: the record of the task's calls, which the source's thread carries.
     :param upstream: the response to hang up on, or a callable that returns the one
         being read now; by default the source itself.
     :param app: the source is read in a context of this app. Its teardown runs when the
@@ -47,12 +60,16 @@ class SourceReader(Generic[T]):
     #: What was hung up on last, and whether that has failed; few ever need them.
     _left: object = None
     _has_failed = False
+    _thread: threading.Thread | None = None
+    _find_frame: FindFrame | None = None
 
     def __init__(
         self,
         chunks: Iterable[T],
         upstream: object | Callable[[], object],
         app: Flask,
+        calls: Calls,
+        name: str,
     ) -> None:
         if not isinstance(chunks, Iterable):
             raise TypeError(
@@ -62,7 +79,10 @@ class SourceReader(Generic[T]):
         self._chunks = chunks
         self._app = app
         self._upstream = upstream
+        self._calls = calls
+        self._name = name
         self._context = contextvars.copy_context()
+        self._context.run(bind, calls)
         self._pid = os.getpid()
         self.items: ChunkQueue[T | SourceEnd] = ChunkQueue()
         self._lock = threading.Lock()
@@ -77,12 +97,14 @@ class SourceReader(Generic[T]):
             if self._started or self._closed:
                 return
             # Under the lock: close() must know whether a thread will close the source.
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._context.run,
                 args=(self._run,),
                 name="chatstop_read",
                 daemon=True,
-            ).start()
+            )
+            thread.start()
+            self._thread = thread
             self._started = True
 
     def wake(self) -> None:
@@ -90,7 +112,7 @@ class SourceReader(Generic[T]):
         self.items.put(SourceEnd())
 
     def close(self) -> None:
-        """Hang up on the upstream, and have the source closed in its own thread.
+        """Hang up on what the source waits for, and have it closed in its own thread.
 
         Done once, and not by a forked child, whose parent reads on.
         """
@@ -101,10 +123,11 @@ class SourceReader(Generic[T]):
                 return
             self._closed = True
             started = self._started
+        self._calls.cut()
         self.wake()
         self.items.unbind()
         if self._is_over:
-            # Its connection may serve another request by now.
+            # The connection of its upstream may serve another request by now.
             return
         if callable(self._upstream):
             # In a thread of its own: to look up the upstream is the app's code.
@@ -113,6 +136,19 @@ class SourceReader(Generic[T]):
             )
         else:
             self._leave(started)
+        if self._thread is not None:
+            start_thread(self._watch, self._thread, instead=_do_nothing)
+
+    def _watch(self, thread: threading.Thread) -> None:
+        """Log where the source is blocked if it does not end."""
+        for seconds, warn in (
+            (BLOCKED_AFTER, warn_of_blocked),
+            (THREAD_AFTER - BLOCKED_AFTER, warn_of_thread),
+        ):
+            thread.join(seconds)
+            if not thread.is_alive() or self._find_frame is None:
+                return
+            warn(self._name, self._find_frame)
 
     def _leave(self, started: bool) -> None:
         self._hang_up()
@@ -148,7 +184,10 @@ class SourceReader(Generic[T]):
                 self._hang_up()
 
     def _run(self) -> None:
+        self._find_frame = frame_finder()
         try:
+            if self._calls.is_tracking:
+                hooks.install()
             with self._app.app_context():
                 self._read()
         except BaseException as error:  # the app's, as its context began or ended
@@ -176,10 +215,17 @@ class SourceReader(Generic[T]):
         self._close_source()
 
     def _close_source(self) -> None:
+        if self._closed:
+            # What the source does in a `finally` is its cleanup.
+            self._calls.let_through()
         for get in (lambda: self._chunks, self._upstream_now):
             try:
                 close = getattr(get(), "close", None)
                 if callable(close):
                     close()
-            except Exception as error:  # the source is over, whatever it raises now
+            except (Exception, SourceStopped) as error:  # it is over all the same
                 logger.debug("Closing the source raised %r.", error)
+
+
+def _do_nothing() -> None:
+    """Stand in for what is not worth the caller's time."""

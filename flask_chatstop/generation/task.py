@@ -5,23 +5,43 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, overload
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from flask import Flask
 
 from flask_chatstop.backends import EndReason, TaskRecord
 from flask_chatstop.checks import check_callable, seconds
-from flask_chatstop.errors import ChatStopError
+from flask_chatstop.errors import ChatStopError, SourceStopped
 from flask_chatstop.generation.end import GenerationEnd, tell_app
 from flask_chatstop.generation.source import SourceReader
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.signals import send, task_ended, task_started
 from flask_chatstop.threads import start_thread
+from flask_chatstop.upstream import hooks
+from flask_chatstop.upstream.calls import (
+    Binding,
+    Calls,
+    bind,
+    binding,
+    bound,
+    bound_calls,
+    restore,
+)
 from flask_chatstop.worker import Worker
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+# What this context worked for before each `with task:` that it is in.
+_outer: ContextVar[tuple[Binding | None, Any] | None] = ContextVar(
+    "chatstop_outer", default=None
+)
 
 #: Seconds that a stop leaves the interpreter to the reader that it woke.
 _FOR_THE_READER = 0.0001
@@ -56,8 +76,16 @@ class GenerationTask:
     it has ended is reported as failed.
     """
 
-    def __init__(self, record: TaskRecord, app: Flask, worker: Worker) -> None:
+    def __init__(
+        self,
+        record: TaskRecord,
+        app: Flask,
+        worker: Worker,
+        *,
+        tracks_calls: bool = True,
+    ) -> None:
         self.record = record
+        self._calls = Calls(tracks_calls)
         self._app = app
         self._worker = worker
         # Reentrant: the garbage collector may run an app's own `finally: task.end()`
@@ -108,6 +136,9 @@ class GenerationTask:
     @property
     def stopped(self) -> bool:
         """Whether somebody has asked the task to stop."""
+        if self._stopped and bound_calls() is self._calls:
+            # Who looks will clean up next, and may save what there is.
+            self._calls.note_seen()
         return self._stopped
 
     @property
@@ -119,9 +150,71 @@ class GenerationTask:
         """Leave a slow preparation that nobody waits for any more.
 
         :raises TaskStopped: somebody has asked the task to stop.
+        :raises SourceStopped: the same, in the source of the task.
         """
         if self._stopped:
+            here = bound()
+            if here is not None and here.calls is self._calls and not here.in_view:
+                self._calls.tell()
             raise TaskStopped(self)
+
+    def __enter__(self) -> Self:
+        """Let a view work for the task: a stop ends the calls that are made here.
+
+        ::
+
+            with task:
+                reply = client.chat.completions.create(..., stream=True)
+
+        :raises TaskStopped: on leaving, if a call here was cut or refused.
+        """
+        if self._calls.is_tracking:
+            hooks.install()
+        before = bind(self._calls, in_view=True)
+        _outer.set((before, _outer.get()))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        before, outer = _outer.get() or (None, None)
+        _outer.set(outer)
+        restore(before)
+        if isinstance(exc, SourceStopped):
+            # Flask handles no BaseException.
+            raise TaskStopped(self) from exc
+
+    def bind(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return a function that works for the task, for a thread of the app.
+
+        ::
+
+            Thread(target=task.bind(work)).start()
+
+        Only a thread that works for the task has its calls hung up on. The thread of
+        the source does, and one that copies its context. A plain thread does not.
+        """
+        calls = self._calls
+
+        @wraps(function)
+        def bound_function(*args: P.args, **kwargs: P.kwargs) -> T:
+            with binding(calls):
+                return function(*args, **kwargs)
+
+        return bound_function
+
+    def shield(self) -> AbstractContextManager[None]:
+        """Let calls pass that a stop is not to touch, like saving a partial answer.
+
+        ::
+
+            with task.shield():
+                requests.put(url, json={"text": text})
+        """
+        return binding(None)
 
     def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
         """Have ``callback()`` called when the task is stopped, at once if it was.
@@ -175,9 +268,12 @@ class GenerationTask:
             if self._stopped:
                 return True
             self._stopped = True
+            self._calls.refuse()
             callbacks, self._on_stop = self._on_stop, []
             source = self._source
-        if source is not None:
+        if source is None:
+            start_thread(self._calls.cut)
+        else:
             source.wake()
             # To begin a thread takes as long as the reader does to send its last bytes.
             time.sleep(_FOR_THE_READER)
@@ -228,8 +324,8 @@ class GenerationTask:
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
         try:
-            if self._source is not None and not self._stopped:
-                self._source.close()  # after a stop, its thread does it
+            if not self._stopped:  # after a stop, its thread does it
+                self._leave(reason)
         finally:
             try:
                 # Without a receiver no app context is made: a client waits.
@@ -239,6 +335,15 @@ class GenerationTask:
                 self._is_reported.set()
                 self._worker.ended(self, reason)
         return True
+
+    def _leave(self, reason: EndReason) -> None:
+        """Hang up, unless the source has ended by itself: what it sent off goes on."""
+        if reason is EndReason.FINISHED:
+            self._calls.finish()
+        else:
+            self._calls.cut()
+        if self._source is not None:
+            self._source.close()
 
     def _describe(
         self, reason: EndReason, error: BaseException | None
@@ -295,7 +400,7 @@ class GenerationTask:
         """
         if heartbeat is not None:
             heartbeat = seconds("heartbeat", heartbeat)
-        source = SourceReader(chunks, upstream, self._app)
+        source = SourceReader(chunks, upstream, self._app, self._calls, self.id)
         with self._lock:
             if self._source is not None:
                 raise RuntimeError(f"Task {self.id} has a stream; start another task.")

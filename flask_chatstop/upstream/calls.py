@@ -1,0 +1,221 @@
+"""The HTTP calls that a task has open, and what a stop does to them.
+
+A call belongs to its task from the moment its request is sent until its response is
+closed. A stop shuts down the socket of every open call, and refuses new calls to the
+origins that the task has called before. Reading a call that was cut, and asking for one
+that is refused, raise :class:`~flask_chatstop.SourceStopped`.
+
+A context variable says which task a thread or asyncio task works for, see
+:func:`binding`.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from flask_chatstop.errors import SourceStopped
+from flask_chatstop.upstream.shut_down import shut_down
+
+#: Seconds in which requests pass where a source was told of its stop, for its cleanup.
+CLEANUP_TIME = 10.0
+
+# What observes an app may send its reports in the source's own thread.
+_OBSERVERS = ("langsmith", "langfuse", "otel-", "opentelemetry", "sentry")
+
+_bound: ContextVar["Binding | None"] = ContextVar("chatstop_bound", default=None)
+# Of which calls this thread or asyncio task was told that they are stopped, and when.
+_told: ContextVar["tuple[Calls, float] | None"] = ContextVar(
+    "chatstop_told", default=None
+)
+# Whose `stopped` was found to be true in this thread or asyncio task.
+_seen: ContextVar["Calls | None"] = ContextVar("chatstop_seen", default=None)
+
+
+class Call:
+    """One HTTP call of a task, from its request to the close of its response."""
+
+    __slots__ = ("_calls", "_sock", "is_cut")
+
+    def __init__(self, calls: "Calls") -> None:
+        self._calls = calls
+        self._sock: object = None
+        self.is_cut = False
+
+    def sends_on(self, sock: object) -> None:
+        """Note the socket that the request is about to be sent on.
+
+        :raises SourceStopped: the task was stopped meanwhile.
+        """
+        with self._calls.lock:
+            self._sock = sock
+        if self._calls.refuses:
+            self._calls.tell()
+
+    def close(self) -> None:
+        """Take the call out of the record; call it before the connection is reused."""
+        self._calls.forget(self)
+
+    def cut(self) -> None:
+        """Shut the socket down; the caller holds the lock of the calls."""
+        self.is_cut = True
+        if self._sock is not None:
+            shut_down(self._sock)
+
+    def raise_if_cut(self) -> None:
+        """Raise in the thread that reads the call.
+
+        :raises SourceStopped: the call was cut.
+        """
+        if self.is_cut:
+            self._calls.tell()
+
+
+class Calls:
+    """The open calls of one task. All methods may be called from any thread.
+
+    :param is_tracking: whether calls are put into the record at all.
+    """
+
+    def __init__(self, is_tracking: bool = True) -> None:
+        #: Held while a socket is shut down, so that no call is closed meanwhile and
+        #: its connection given to another task.
+        self.lock = threading.Lock()
+        self._open: set[Call] = set()
+        self._origins: set[object] = set()
+        #: Whether new calls are refused.
+        self.refuses = False
+        self.is_tracking = is_tracking
+        self._is_over = not is_tracking
+
+    def open(self, origin: object, user_agent: str = "") -> Call | None:
+        """Begin a call, before its connection is looked for.
+
+        :param origin: scheme, host and port; anything hashable.
+        :returns: ``None`` for a call that no stop is to touch.
+        :raises SourceStopped: the call is refused.
+        """
+        if user_agent.lower().startswith(_OBSERVERS):
+            return None
+        with self.lock:
+            if self._is_over:
+                return None
+            if not self.refuses:
+                self._origins.add(origin)
+                call = Call(self)
+                self._open.add(call)
+                return call
+            was_called = origin in self._origins
+            is_first = not self._origins
+        if self._is_cleanup():
+            return None
+        if was_called or (is_first and _seen.get() is not self):
+            self.tell()
+        return None
+
+    def forget(self, call: Call) -> None:
+        """Drop a call that has ended."""
+        with self.lock:
+            self._open.discard(call)
+
+    def refuse(self) -> None:
+        """Refuse new calls from now on."""
+        self.refuses = True
+
+    def cut(self) -> int:
+        """Refuse new calls, shut down all open ones, and return how many these were."""
+        with self.lock:
+            self.refuses = True
+            calls, self._open = self._open, set()
+            for call in calls:
+                call.cut()
+        return len(calls)
+
+    def finish(self) -> None:
+        """Let what was sent off go on: the task has ended by itself."""
+        with self.lock:
+            self._is_over = True
+            self._open.clear()
+
+    def tell(self) -> None:
+        """Raise in a thread that works for the stopped task.
+
+        :raises SourceStopped: always.
+        """
+        self.let_through()
+        raise SourceStopped
+
+    def let_through(self) -> None:
+        """Let requests of this thread or asyncio task pass for its cleanup."""
+        _told.set((self, time.monotonic()))
+
+    def note_seen(self) -> None:
+        """Note that this thread or asyncio task has seen that the task is stopped."""
+        _seen.set(self)
+
+    def _is_cleanup(self) -> bool:
+        told = _told.get()
+        if told is not None and told[0] is self:
+            return time.monotonic() - told[1] < CLEANUP_TIME
+        # In an `except` or a `finally`, also of an inner generator that was closed.
+        error = sys.exc_info()[1]
+        if isinstance(error, SourceStopped | GeneratorExit | asyncio.CancelledError):
+            self.let_through()
+            return True
+        return _is_cancelled()
+
+
+def _is_cancelled() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a thread or asyncio task works for.
+
+    :param in_view: whether it is a view that works for the task, and not its source.
+    """
+
+    calls: Calls
+    in_view: bool
+
+
+def bound() -> Binding | None:
+    """Return what this thread or asyncio task works for."""
+    return _bound.get()
+
+
+def bound_calls() -> Calls | None:
+    """Return the calls of the task that this thread or asyncio task works for."""
+    binding = _bound.get()
+    return None if binding is None else binding.calls
+
+
+def bind(calls: Calls | None, *, in_view: bool = False) -> Binding | None:
+    """Let this context work for a task, or for none; return what it worked for."""
+    before = _bound.get()
+    _bound.set(None if calls is None else Binding(calls, in_view))
+    return before
+
+
+def restore(before: Binding | None) -> None:
+    """Let this context work for what it worked for before."""
+    _bound.set(before)
+
+
+@contextmanager
+def binding(calls: Calls | None) -> Iterator[None]:
+    """Let a with block work for a task, or for none."""
+    before = bind(calls)
+    try:
+        yield
+    finally:
+        restore(before)

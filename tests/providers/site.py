@@ -1,0 +1,105 @@
+"""The app under a real gunicorn, in an environment of some libraries'."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.gunicorn_server import AUTH, Reader, Server
+from tests.providers.environments import ROOT, Environment
+
+WORKERS = {
+    "gthread": ["-k", "gthread", "--threads", "16"],
+    "gevent": ["-k", "gevent"],
+}
+
+#: So that no library asks for anything outside of this host.
+_OFFLINE = {
+    "ANONYMIZED_TELEMETRY": "false",
+    "AWS_ACCESS_KEY_ID": "any",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_SECRET_ACCESS_KEY": "any",
+    "LANGSMITH_TRACING": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "NO_PROXY": "*",
+}
+
+
+class Site:
+    """The running app, asked for what a source has left."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._client = httpx.Client(timeout=30)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def begin(self) -> None:
+        """Forget what was logged and what runs."""
+        self._client.post(
+            f"{self.server.url}/debug/begin", headers=AUTH
+        ).raise_for_status()
+
+    def ask(self, module: str, url: str, **arguments: str) -> Reader:
+        """Stream from the source of a module."""
+        body = {"module": module, "url": url, **arguments}
+        return Reader(self.server, body=body)
+
+    def left(self, timeout: float = 5) -> dict[str, list[str]]:
+        """Wait for the threads of the source, and give those left, and the records."""
+        response = self._client.get(
+            f"{self.server.url}/debug/left", params={"timeout": timeout}
+        )
+        left: dict[str, list[str]] = response.raise_for_status().json()
+        return left
+
+    def assert_nothing_is_left(self) -> None:
+        left = self.left()
+        threads, records = left["threads"], left["records"]
+        assert not threads, "\n".join(["a thread of the source is left:", *threads])
+        assert not records, "\n".join(["something was logged:", *records])
+
+
+@contextmanager
+def site(environment: Environment, worker: str, path: Path, ca: Path) -> Iterator[Site]:
+    """Run the app for the length of a with block.
+
+    :param ca: the certificates that the libraries trust, by their own settings.
+    """
+    python = environment.python()
+    trust = dict.fromkeys(
+        ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"], str(ca)
+    )
+    log = path / "gunicorn.log"
+    # The socket is ours and open from the start, so no client comes too early.
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    *(python, "-m", "gunicorn", "tests.providers.app:create_app()"),
+                    *("--bind", f"fd://{listener.fileno()}", "--no-control-socket"),
+                    *("--timeout", "120", "--graceful-timeout", "2", *WORKERS[worker]),
+                ],
+                cwd=ROOT,
+                env={**os.environ, **_OFFLINE, **trust, "PYTHONUNBUFFERED": "1"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[listener.fileno()],
+            )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = Server(url, log, process)
+        running = Site(server)
+        try:
+            yield running
+        finally:
+            running.close()
+            server.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
