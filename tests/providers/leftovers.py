@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: Where a thread is that waits for work and does none: a pool's, which libraries keep for
-#: the process, a server's, and that of llama-index's chat memory, which is a database.
+#: Where a thread is that waits for work and does none: a pool's, which libraries keep
+#: for the process, a server's, and that of llama-index's chat memory, a database.
 _IDLE = (
     threading.__file__,
     queue.__file__,

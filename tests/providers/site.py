@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.gunicorn_server import AUTH, Reader, Server
 from tests.providers.environments import ROOT, Environment
+from tests.support.servers.gunicorn import AUTH, Reader, Server
 
 WORKERS = {
     "gthread": ["-k", "gthread", "--threads", "16"],
