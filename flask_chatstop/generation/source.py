@@ -82,7 +82,6 @@ class SourceReader(Generic[T]):
         self._calls = calls
         self._name = name
         self._context = contextvars.copy_context()
-        self._context.run(bind, calls)
         self._pid = os.getpid()
         self.items: ChunkQueue[T | SourceEnd] = ChunkQueue()
         self._lock = threading.Lock()
@@ -141,14 +140,16 @@ class SourceReader(Generic[T]):
 
     def _watch(self, thread: threading.Thread) -> None:
         """Log where the source is blocked if it does not end."""
-        for seconds, warn in (
-            (BLOCKED_AFTER, warn_of_blocked),
-            (THREAD_AFTER - BLOCKED_AFTER, warn_of_thread),
-        ):
-            thread.join(seconds)
-            if not thread.is_alive() or self._find_frame is None:
-                return
-            warn(self._name, self._find_frame)
+        thread.join(BLOCKED_AFTER)
+        # A library that tries again is refused each time, and gives up by itself.
+        gives_up = self._calls.was_refused_within(BLOCKED_AFTER)
+        if thread.is_alive() and self._find_frame and not gives_up:
+            warn_of_blocked(self._name, self._find_frame)
+        thread.join(THREAD_AFTER - BLOCKED_AFTER)
+        if thread.is_alive() and self._find_frame:
+            if gives_up:
+                warn_of_blocked(self._name, self._find_frame)
+            warn_of_thread(self._name, self._find_frame)
 
     def _leave(self, started: bool) -> None:
         self._hang_up()
@@ -185,6 +186,7 @@ class SourceReader(Generic[T]):
 
     def _run(self) -> None:
         self._find_frame = frame_finder()
+        bind(self._calls)
         try:
             if self._calls.is_tracking:
                 hooks.install()

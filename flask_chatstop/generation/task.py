@@ -198,6 +198,8 @@ class GenerationTask:
         the source does, and one that copies its context. A plain thread does not.
         """
         calls = self._calls
+        if calls.is_tracking:
+            hooks.install()
 
         @wraps(function)
         def bound_function(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -10,6 +10,7 @@ A context variable says which task a thread or asyncio task works for, see
 """
 
 import asyncio
+import concurrent.futures.thread
 import sys
 import threading
 import time
@@ -34,6 +35,15 @@ _told: ContextVar["tuple[Calls, float] | None"] = ContextVar(
 )
 # Whose `stopped` was found to be true in this thread or asyncio task.
 _seen: ContextVar["Calls | None"] = ContextVar("chatstop_seen", default=None)
+
+
+class _ThreadStopped(SourceStopped, Exception):
+    """The same in a thread that a library has begun for the source.
+
+    Such a thread reports what goes wrong to the source by ``except Exception``. Any
+    other exception kills it silently, and the source waits for it for ever. A retry
+    loop may take it for a failure, so it is not the beginning of a cleanup.
+    """
 
 
 class Call:
@@ -91,6 +101,7 @@ class Calls:
         self.refuses = False
         self.is_tracking = is_tracking
         self._is_over = not is_tracking
+        self._refused_at = float("-inf")
 
     def open(self, origin: object, user_agent: str = "") -> Call | None:
         """Begin a call, before its connection is looked for.
@@ -146,8 +157,15 @@ class Calls:
 
         :raises SourceStopped: always.
         """
+        self._refused_at = time.monotonic()
+        if _is_librarys_thread():
+            raise _ThreadStopped
         self.let_through()
         raise SourceStopped
+
+    def was_refused_within(self, seconds: float) -> bool:
+        """Tell whether a thread was told of the stop in the last seconds."""
+        return time.monotonic() - self._refused_at < seconds
 
     def let_through(self) -> None:
         """Let requests of this thread or asyncio task pass for its cleanup."""
@@ -163,10 +181,26 @@ class Calls:
             return time.monotonic() - told[1] < CLEANUP_TIME
         # In an `except` or a `finally`, also of an inner generator that was closed.
         error = sys.exc_info()[1]
+        if isinstance(error, _ThreadStopped):
+            return False
         if isinstance(error, SourceStopped | GeneratorExit | asyncio.CancelledError):
             self.let_through()
             return True
         return _is_cancelled()
+
+
+def _is_librarys_thread() -> bool:
+    binding = _bound.get()
+    if binding is None or binding.thread == threading.get_ident():
+        return False
+    thread = threading.current_thread()
+    # A pool's thread hands on any exception. So do the classes that have a run() of
+    # their own, like anyio's, and the greenlets that are no Thread.
+    return (
+        type(thread).run is threading.Thread.run
+        and not isinstance(thread, threading._DummyThread)
+        and getattr(thread, "_target", None) is not concurrent.futures.thread._worker
+    )
 
 
 def _is_cancelled() -> bool:
@@ -182,10 +216,12 @@ class Binding:
     """What a thread or asyncio task works for.
 
     :param in_view: whether it is a view that works for the task, and not its source.
+    :param thread: where it was bound. Threads that copy the context are others.
     """
 
     calls: Calls
     in_view: bool
+    thread: int
 
 
 def bound() -> Binding | None:
@@ -202,7 +238,8 @@ def bound_calls() -> Calls | None:
 def bind(calls: Calls | None, *, in_view: bool = False) -> Binding | None:
     """Let this context work for a task, or for none; return what it worked for."""
     before = _bound.get()
-    _bound.set(None if calls is None else Binding(calls, in_view))
+    thread = threading.get_ident()
+    _bound.set(None if calls is None else Binding(calls, in_view, thread))
     return before
 
 

@@ -6,8 +6,10 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
+from flask_chatstop.errors import SourceStopped
 from flask_chatstop.upstream import httpcore, urllib3
 from flask_chatstop.upstream.shape import Hook
 
@@ -32,6 +34,7 @@ def install() -> None:
         return
     with _lock:
         if not _is_installed:
+            _put(threading, "excepthook", _quiet)
             for name, hooks in _LIBRARIES.items():
                 _hook(name, hooks)
             _is_installed = True
@@ -59,17 +62,37 @@ def _hook(name: str, hooks: Callable[[Any], list[Hook]]) -> None:
             " calls that are made with it. Give them as upstream=, see the page on"
             " model libraries.",
             name,
-            _version(name),
+            version_of(name),
             error,
         )
         return
-    for owner, method, wrap in found:
-        original = getattr(owner, method)
-        setattr(owner, method, wrap(original))
-        _undo.append(lambda o=owner, m=method, f=original: setattr(o, m, f))  # type: ignore[misc]
+    for hook in found:
+        _put(*hook)
 
 
-def _version(name: str) -> str:
+def _put(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    original = getattr(owner, name)
+    setattr(owner, name, wrap(original))
+    _undo.append(partial(setattr, owner, name, original))
+
+
+def _quiet(original: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Let a thread that ends by a stop print no traceback."""
+
+    @wraps(original)
+    def excepthook(args: Any) -> None:
+        error = args.exc_value
+        # The library may have made an error of its own of it.
+        while error is not None and not isinstance(error, SourceStopped):
+            error = error.__cause__ or error.__context__
+        if error is None:
+            original(args)
+
+    return excepthook
+
+
+def version_of(name: str) -> str:
+    """Return the version of a distribution, for the log."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 #: Where a thread is that waits for work and does none: a pool's, which libraries keep
-#: for the process, a server's, and that of llama-index's chat memory, a database.
+#: for the process, a server's, and one of llama-index's chat memory, a database.
 _IDLE = (
     threading.__file__,
     queue.__file__,

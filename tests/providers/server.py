@@ -54,6 +54,8 @@ class Provider:
     def __init__(self, mode: str = "silent", tls: ssl.SSLContext | None = None) -> None:
         assert mode in MODES
         self.mode = mode
+        #: To be set when a silent answer is to come to its end.
+        self.go_on = threading.Event()
         self.calls: list[Call] = []
         self._changed = threading.Condition()
         self._tls = tls
@@ -161,14 +163,12 @@ class Provider:
         with self._changed:
             call.is_settled = True
             self._changed.notify_all()
-        if self.mode in ("silent", "no-headers"):
-            # Nothing else is ever sent by a client that waits for an answer.
-            connection.recv(1)
-            raise _HungUp
-        if self.mode == "talking":
-            while not select.select([connection], [], [], 0.01)[0]:
+        while self.mode != "ending" and not self.go_on.is_set():
+            # A client that waits for an answer sends nothing: this is its leaving.
+            if select.select([connection], [], [], 0.01)[0]:
+                raise _HungUp
+            if self.mode == "talking":
                 yield "more "
-            raise _HungUp
 
 
 def _read_call(reader: BinaryIO) -> Call | None:

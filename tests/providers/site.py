@@ -37,12 +37,14 @@ class Site:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._client = httpx.Client(timeout=30)
+        self._log_read = 0
 
     def close(self) -> None:
         self._client.close()
 
     def begin(self) -> None:
-        """Forget what was logged and what runs."""
+        """Forget what was logged, and take what runs for the app's own."""
+        self._log_read = len(self.server.log.read_text())
         self._client.post(
             f"{self.server.url}/debug/begin", headers=AUTH
         ).raise_for_status()
@@ -65,6 +67,16 @@ class Site:
         threads, records = left["threads"], left["records"]
         assert not threads, "\n".join(["a thread of the source is left:", *threads])
         assert not records, "\n".join(["something was logged:", *records])
+        # As gevent writes of a greenlet that failed.
+        log = self.server.log.read_text()[self._log_read :]
+        assert "Traceback" not in log, log
+
+
+def read_until(reader: Reader, text: str) -> None:
+    """Read until the answer has a text in it; some libraries put tokens together."""
+    answer = ""
+    while text not in answer:
+        answer += reader.next()["answer"]
 
 
 @contextmanager

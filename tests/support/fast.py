@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterator
 
 import pytest
+from _pytest.fixtures import SubRequest
 
 from tests.support.imports import imports_of, modules_of
 from tests.support.paths import ROOT
@@ -29,15 +30,23 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    fixturedef: pytest.FixtureDef[object], request: SubRequest
 ) -> None:
     """Refuse a server to a test that was taken for a fast one."""
     item = request._pyfuncitem
-    if item.get_closest_marker("fast") and uses_servers(fixturedef.func.__module__):
-        pytest.fail(
+    if not item.get_closest_marker("fast"):
+        return
+    if uses_servers(fixturedef.func.__module__):
+        refusal = pytest.fail.Exception(
             f"{item.nodeid} is marked as fast, but asks for {fixturedef.argname}, which"
-            " needs a server. Name the fixture in a parameter, or in the arguments."
+            " needs a server. Name the fixture among the arguments or parameters.",
+            pytrace=False,
         )
+        # As pytest does it: without a result, the fixture is never finished, and could
+        # not be set up for another test.
+        key = fixturedef.cache_key(request)
+        fixturedef.cached_result = (None, key, (refusal, None))
+        raise refusal
 
 
 def needs_server(item: pytest.Function) -> bool:
@@ -64,7 +73,7 @@ def uses_servers(module: str) -> bool:
 
 
 def _fixtures(item: pytest.Function) -> Iterator[str]:
-    """Give the fixtures of a test, and what may be the name of one."""
+    """Yield the fixtures of a test, and what may be the name of one."""
     yield from item.fixturenames
     if hasattr(item, "callspec"):
         for value in item.callspec.params.values():

@@ -24,7 +24,8 @@ class Provider:
     """An HTTP/1.1 server for the streaming APIs of OpenAI and Anthropic.
 
     With ``then="silence"`` it says nothing after the tokens until the client hangs
-    up, with ``"hold"`` it gives no token either, with ``"talk"`` it goes on with 100
+    up, with ``"hold"`` it gives no token either, with ``"mute"`` not even headers, with
+    ``"busy"`` it asks for another try in a second, with ``"talk"`` it goes on with 100
     tokens a second, with ``"flood"`` with as many as are taken, with ``"end"`` it ends
     the answer, with ``"crash"`` it cuts the connection.
     """
@@ -60,6 +61,8 @@ class Provider:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as reader:
                 path = _read_request(reader)
+                if path is None:
+                    return  # connected to, and not asked
                 # Before the call is known: then the next one may be told otherwise.
                 then = self.then
                 self.calls.append(call)
@@ -72,6 +75,17 @@ class Provider:
 
 
 def _answer(connection: socket.socket, path: str, call: Call, then: str) -> None:
+    if then == "mute":
+        call.silent.set()
+        connection.recv(1)
+        return
+    if then == "busy":
+        connection.sendall(
+            b"HTTP/1.1 429 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+        call.silent.set()
+        return
     connection.sendall(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
@@ -96,8 +110,11 @@ def _answer(connection: socket.socket, path: str, call: Call, then: str) -> None
         connection.recv(1)
 
 
-def _read_request(reader: BinaryIO) -> str:
-    path = str(reader.readline().split()[1], "ascii")
+def _read_request(reader: BinaryIO) -> str | None:
+    first = reader.readline()
+    if not first:
+        return None
+    path = str(first.split()[1], "ascii")
     length = 0
     while line := reader.readline().strip():
         name, _, value = line.partition(b":")

@@ -1,0 +1,99 @@
+"""Stops that are aimed at the moment of completion hit nobody else's connection."""
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import httpx2
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from tests.support.apps import new_task
+from tests.support.chat import Chat
+from tests.support.short_answers import ShortAnswers
+
+#: Calls of innocent threads in one run; 100,000 in the long run.
+CALLS = int(os.environ.get("CHATSTOP_RACE_CALLS", "3000"))
+THREADS = 24
+
+Post = Callable[[str], bytes]
+
+
+@pytest.fixture
+def answers() -> Iterator[ShortAnswers]:
+    with ShortAnswers() as server:
+        yield server
+
+
+def by_httpx() -> Post:
+    client = httpx.Client(limits=httpx.Limits(max_connections=THREADS + 8))
+    return lambda url: client.post(url).content
+
+
+def by_httpx2() -> Post:
+    client = httpx2.Client(limits=httpx2.Limits(max_connections=THREADS + 8))
+    return lambda url: client.post(url).content
+
+
+def by_requests() -> Post:
+    session = requests.Session()
+    session.mount("http://", HTTPAdapter(pool_maxsize=THREADS + 8))
+    return lambda url: session.post(url, timeout=60).content
+
+
+@pytest.mark.parametrize("make", [by_httpx, by_httpx2, by_requests])
+def test_no_innocent_call_fails_when_stops_meet_completion(
+    answers: ShortAnswers, make: Callable[[], Post]
+) -> None:
+    post, chat = make(), Chat()
+    left = iter(range(CALLS))
+    lock, failures, over = threading.Lock(), list[BaseException](), threading.Event()
+    stopped: list[int] = []
+
+    def innocent() -> None:
+        """Work for no task, or for one that nobody stops."""
+        task = new_task(chat) if random.random() < 0.5 else None
+        call = post if task is None else task.bind(post)
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    break
+            try:
+                assert call(answers.url) == answers.body
+            except BaseException as error:
+                failures.append(error)
+        if task is not None:
+            task.end("finished")
+
+    def stop_at_completion() -> None:
+        while not over.is_set():
+            task = new_task(chat)
+            reading = threading.Thread(
+                target=lambda task=task: list(task.stream(_ask(post, answers.url)))
+            )
+            reading.start()
+            # Any moment of the call, most of all its last.
+            over.wait(random.uniform(0, 2 * answers.seconds))
+            stopped.append(task.stop())
+            reading.join(10)
+
+    innocents = [threading.Thread(target=innocent) for _ in range(THREADS)]
+    stoppers = [threading.Thread(target=stop_at_completion) for _ in range(2)]
+    for thread in innocents + stoppers:
+        thread.start()
+    for thread in innocents:
+        thread.join()
+    over.set()
+    for thread in stoppers:
+        thread.join(20)
+    assert failures == []
+    assert sum(stopped) > 10, "hardly any stop met a running call"
+    assert post(answers.url) == answers.body, "the pool is not usable any more"
+
+
+def _ask(post: Post, url: str) -> Iterator[bytes]:
+    while True:
+        yield post(url)
