@@ -3,7 +3,7 @@
 ``python -m benchmarks`` measures every row and writes ``benchmarks/RESULTS.md``.
 """
 
-#: The modules whose ``measure`` gives a row of the page, in its order.
+#: The modules in ``benchmarks.rows`` that are measured, in the order of the page.
 ROWS = ("stop_latency", "chunk", "route", "growth", "fan_out", "traffic", "table_size")
 #: Those that take long, and are measured only if asked for.
 LONG_ROWS = ("fuzz",)

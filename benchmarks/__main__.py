@@ -6,7 +6,7 @@ import os
 import signal
 
 from benchmarks import LONG_ROWS, ROWS
-from benchmarks.report import PAGE, write_page
+from benchmarks.support.report import PAGE, write_page
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     for number, name in enumerate(names, 1):
         print(f"{number} of {len(names)}: {name} ...", flush=True)
         load = os.getloadavg()[0]
-        row = importlib.import_module(f"benchmarks.{name}").measure(options.quick)
+        row = importlib.import_module(f"benchmarks.rows.{name}").measure(options.quick)
         print(row.table(), flush=True)
         if not options.quick:
             row.keep(load)

@@ -20,7 +20,7 @@ nitpicky = True
 # What other projects document, and the type variables, have no page here.
 nitpick_ignore_regex = [
     ("py:.*", r"(flask|sqlalchemy|threading|collections|typing|types|redis)(\..*)?"),
-    ("py:.*", r"(.*\.)?([A-Z]|Pump|RedisClient)"),
+    ("py:.*", r"(.*\.)?([A-Z]|SourceReader|RedisClient)"),
 ]
 
 _MODULES = [

@@ -8,10 +8,12 @@ import pytest
 from tests.support.provider import Provider, provider
 
 pytest_plugins = [
-    "tests.support.servers.browser",
     "tests.support.database_fixtures",
+    "tests.support.fast",
     "tests.support.faulty_worker",
+    "tests.support.servers.browser",
     "tests.support.servers.database_fixtures",
+    "tests.support.servers.example",
     "tests.support.servers.redis_fixtures",
 ]
 

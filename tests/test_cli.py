@@ -55,9 +55,9 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
 ) -> None:
     source = Source("One ")
     chat = Chat(source, config())
-    office = make_app(**config())
+    app = make_app(**config())
     answer = chat.ask(user="carol")
-    [task] = json.loads(run(office, "list", "--json").output)
+    [task] = json.loads(run(app, "list", "--json").output)
     assert task["task_id"] == answer.task_id
     assert (task["app"], task["source"], task["user"]) == (
         "demo",
@@ -65,13 +65,13 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
         "carol",
     )
     assert task["state"] == "running" and 0 <= task["age"] < 60
-    assert f"{answer.task_id}  running" in run(office, "list").output
+    assert f"{answer.task_id}  running" in run(app, "list").output
 
-    result = run(office, "stop", answer.task_id)
+    result = run(app, "stop", answer.task_id)
     assert result.stdout == f"Stopping {answer.task_id}.\n"
     assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
-    wait_until(lambda: json.loads(run(office, "list", "--json").output) == [])
-    result = run(office, "stop", answer.task_id)
+    wait_until(lambda: json.loads(run(app, "list", "--json").output) == [])
+    result = run(app, "stop", answer.task_id)
     assert result.exit_code == 1
     assert "No task" in result.output
     source.go_on.set()
@@ -88,14 +88,14 @@ def test_a_user_cannot_write_to_the_terminal_of_an_operator(sqlite_url: str) -> 
 def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
     source = Source("One ")
     chat = Chat(source, config())
-    office = make_app(**config())
+    app = make_app(**config())
     answers = [chat.ask(), chat.ask(), chat.ask(auth=OTHER_AUTH), chat.ask(user="bob")]
     alices = sorted(answer.task_id for answer in answers[:2])
-    result = run(office, "stop", "--user", "alice", "--app", "demo", "--json")
+    result = run(app, "stop", "--user", "alice", "--app", "demo", "--json")
     assert sorted(json.loads(result.output)["stopping"]) == alices
     for answer in answers[:2]:
         assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
-    result = run(office, "stop", "--user", "alice")
+    result = run(app, "stop", "--user", "alice")
     assert f"Stopping {answers[2].task_id}." in result.output
     assert answers[2].rest()[-1]["metadata"] == {"end_reason": "stopped"}
     assert not chat.tasks[3].stopped
@@ -104,11 +104,11 @@ def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
 
 
 def test_check_times_the_store_and_the_doorbell(config: Configure) -> None:
-    office = make_app(**config())
-    times = json.loads(run(office, "check", "--json").output)
+    app = make_app(**config())
+    times = json.loads(run(app, "check", "--json").output)
     assert 0 < times["store_seconds"] < 5 and 0 < times["doorbell_seconds"] < 5
-    assert "A stop is heard within" in run(office, "check").output
-    assert json.loads(run(office, "list", "--json").output) == []
+    assert "A stop is heard within" in run(app, "check").output
+    assert json.loads(run(app, "list", "--json").output) == []
 
 
 def test_check_tells_when_the_store_is_away() -> None:

@@ -342,12 +342,12 @@ def messages() -> Iterator[str]:
 
 
 def test_every_log_line_of_the_troubleshooting_is_one_of_the_package() -> None:
-    # What is logged of a link is put together from the name of the link.
-    links = ["the doorbell of stops", "the store of running tasks"]
+    # The two lines of an outage are put together from the name of what is away.
+    names = ["the doorbell of stops", "the store of running tasks"]
     known = {
-        text.replace("…", link, 1) if text.startswith(("Lost …", "Found …")) else text
+        text.replace("…", name, 1) if text.startswith(("Lost …", "Found …")) else text
         for text in messages()
-        for link in links
+        for name in names
     }
     lines = [
         line

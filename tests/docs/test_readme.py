@@ -1,54 +1,15 @@
 """The README does what it says, as a new user would type it."""
 
 import re
-import signal
-import socket
 import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from flask_chatstop import ChatStop
+from flask_chatstop import config
 from flask_chatstop.testing import wait_until
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
-
-
-@pytest.fixture
-def example() -> Iterator[str]:
-    """Run the example on a free port, and give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "example_app.py", "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A shell's background job ignores it, and so would its children.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if "Running on" in line:
-            break
-    assert "the API key is demo-key" in "".join(lines)
-    rest = threading.Thread(target=lines.extend, args=(process.stdout,))
-    rest.start()
-    yield f"127.0.0.1:{port}"
-    process.send_signal(signal.SIGINT)
-    process.wait(10)
-    rest.join()
-    process.stdout.close()
-    assert "Traceback" not in "".join(lines)
 
 
 def curl_lines() -> list[str]:
@@ -56,9 +17,11 @@ def curl_lines() -> list[str]:
 
 
 def test_its_first_screen_streams_an_answer_and_stops_it(
-    example: str, tmp_path: Path
+    running_example: str, tmp_path: Path
 ) -> None:
-    stream, stop = (line.replace("127.0.0.1:5000", example) for line in curl_lines())
+    stream, stop = (
+        line.replace("127.0.0.1:5000", running_example) for line in curl_lines()
+    )
     answer = tmp_path / "answer"
     with answer.open("wb") as output:
         streaming = subprocess.Popen(
@@ -87,8 +50,8 @@ def test_its_app_is_an_app() -> None:
 
 
 def test_it_names_every_key_of_the_configuration() -> None:
-    documented = set(re.findall(r"`+(CHATSTOP_\w+)`+", ChatStop.__doc__ or ""))
+    documented = set(re.findall(r"`+(CHATSTOP_\w+)`+", config.__doc__ or ""))
     assert documented
     assert documented == set(re.findall(r"^\| `(CHATSTOP_\w+)`", README, re.MULTILINE))
-    config = (ROOT / "flask_chatstop" / "config.py").read_text()
-    assert documented == set(re.findall(r'"(CHATSTOP_\w+)"', config))
+    code = (ROOT / "flask_chatstop" / "config.py").read_text()
+    assert documented == set(re.findall(r'"(CHATSTOP_\w+)"', code))

@@ -116,7 +116,7 @@ def test_never_is_in_memory_state_silently_used_under_several_workers(
     """In-memory state silently used under several workers."""
     with deployment(tmp_path / "deployment", "memory://") as deployed:
         chat = deployed.ask("talk")
-        wait_until(lambda: "memory backend serves one process" in deployed.log())
+        wait_until(lambda: "the memory backend serves one" in deployed.log())
         assert "Set CHATSTOP_BACKEND" in deployed.log()
         # Nor is the client told that it was stopped.
         assert chat.stop_elsewhere().status_code == 404

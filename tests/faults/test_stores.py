@@ -1,4 +1,4 @@
-"""A store that freezes, comes back empty, is cut off, or whose doorbell has died."""
+"""A store that freezes, comes back empty, is cut off, or whose listener has died."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

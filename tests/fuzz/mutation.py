@@ -46,9 +46,9 @@ _BODIES = [
 ]
 
 
-def dictionary(cast: list[Role]) -> Words:
+def dictionary(roles: list[Role]) -> Words:
     """Give the words that mean something in a request."""
-    words = [role.word for role in cast]
+    words = [role.word for role in roles]
     words += [name.encode() for name in (*KEYS, *USERS, PREFIX)]
     return words + _WORDS + _QUERIES + _HEADERS + _TYPES
 
@@ -59,10 +59,10 @@ class Author:
     :param random: where its choices come from.
     """
 
-    def __init__(self, random: Random, cast: list[Role]) -> None:
+    def __init__(self, random: Random, roles: list[Role]) -> None:
         self._random = random
-        self._cast = cast
-        self._words = dictionary(cast)
+        self._roles = roles
+        self._words = dictionary(roles)
         self._keys = {app: key for key, app in KEYS.items()}
 
     def write(self) -> bytes:
@@ -76,7 +76,7 @@ class Author:
 
     def request(self) -> bytes:
         """Write a request: some are right, and most of the others nearly so."""
-        role = self._random.choice(self._cast)
+        role = self._random.choice(self._roles)
         target = self._target(role)
         method = self._either(b"POST", _METHODS, 0.04)
         body = self._body(role)

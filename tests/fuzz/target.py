@@ -42,7 +42,7 @@ class Counts:
 
 
 class Place:
-    """A role of the cast, and the task that fills it now."""
+    """A role, and the task that fills it now."""
 
     def __init__(self, role: Role, app: Flask, worker: Worker, generation: int) -> None:
         self.role = role

@@ -139,6 +139,7 @@ def test_a_weakness_is_found(weakness: Callable[[Target], None], message: str) -
         attack_briefly(target)
 
 
+@pytest.mark.slow
 def test_a_leak_is_found() -> None:
     leaked: list[bytes] = []
     target = attacked()

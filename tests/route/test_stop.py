@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort
+from flask import Flask, abort
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
@@ -14,7 +14,6 @@ from werkzeug.test import TestResponse
 
 from flask_chatstop import (
     BackendError,
-    ChatStop,
     MemoryBackend,
     Owner,
     StopOutcome,
@@ -23,7 +22,7 @@ from flask_chatstop import (
 from flask_chatstop.testing import wait_until
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, OTHER_AUTH, Chat, Source
-from tests.support.route import Door, error
+from tests.support.route import error
 
 
 @pytest.fixture
@@ -383,84 +382,3 @@ def test_a_hundred_stops_at_once_all_succeed(chat: Chat) -> None:
     for thread in threads:
         thread.join()
     assert outcomes == ["stopping"] * 100
-
-
-class Blockade(Door):
-    """An authenticator that answers with a status of its own making."""
-
-    def login_required(self, view: Any) -> Any:
-        return lambda *args, **kwargs: Response("<h1>blocked</h1>", 450)
-
-
-def app_with(chatstop: ChatStop) -> Flask:
-    app = Flask("shop")
-    app.register_blueprint(chatstop)
-    return app
-
-
-def test_another_authenticator_decides_and_its_refusal_is_json() -> None:
-    door = Door()
-    client = app_with(ChatStop(auth=door)).test_client()
-    url = "/chat-messages/some-id/stop"
-    assert error(client.post(url, json={"user": "alice"})) == (404, "task_not_found")
-    door.is_open = False
-    response = client.post(url, json={"user": "alice"})
-    assert error(response) == (401, "unauthorized")
-    assert response.headers["WWW-Authenticate"] == "Door"
-
-
-class Abort(Door):
-    """An authenticator that aborts."""
-
-    def login_required(self, view: Any) -> Any:
-        return lambda *args, **kwargs: abort(403)
-
-
-def test_a_refusal_is_json_though_the_app_has_a_page_for_it() -> None:
-    app = app_with(ChatStop(auth=Abort()))
-    app.register_error_handler(403, lambda error: ("<h1>no</h1>", 403))
-    response = app.test_client().post("/chat-messages/x/stop", json={"user": "alice"})
-    assert error(response) == (403, "forbidden")
-
-
-def test_a_refusal_of_no_known_status_is_json_as_well() -> None:
-    client = app_with(ChatStop(auth=Blockade())).test_client()
-    response = client.post("/chat-messages/some-id/stop", json={"user": "alice"})
-    assert error(response) == (450, "error")
-
-
-@pytest.mark.parametrize("name", [None, 7, "", object()])
-def test_an_authenticator_that_names_no_app_is_told_what_to_do(
-    name: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = app_with(ChatStop(auth=Door(name))).test_client()
-    response = client.post("/chat-messages/some-id/stop", json={"user": "alice"})
-    assert error(response) == (500, "internal_server_error")
-    assert "return the app's name" in caplog.text
-
-
-def test_the_user_of_a_session_is_trusted_and_not_the_body() -> None:
-    session: dict[str, str | int | None] = {"user": "alice"}
-    chatstop = ChatStop(auth=Door(), user_loader=lambda: session["user"])
-    app = app_with(chatstop)
-    client = app.test_client()
-    with app.test_request_context():
-        task = chatstop.start()
-    url = f"/chat-messages/{task.id}/stop"
-    assert task.record.owner == Owner("shop", "service-api", "alice")
-    assert error(client.post(url, json={"user": "bob"})) == (404, "task_not_found")
-    session["user"] = "bob"
-    assert error(client.post(url, json={"user": "alice"})) == (404, "task_not_found")
-    assert error(client.post(url, json={})) == (404, "task_not_found")
-    session["user"] = None
-    assert error(client.post(url, json={"user": "alice"})) == (403, "forbidden")
-    assert not task.stopped
-    session["user"] = "alice"
-    assert client.post(url, json={}).status_code == 200
-    assert task.stopped
-
-
-def test_the_id_of_a_user_may_be_a_number() -> None:
-    chatstop = ChatStop(auth=Door(), user_loader=lambda: 7)
-    with app_with(chatstop).test_request_context():
-        assert chatstop.start().record.owner.user == "7"

@@ -18,7 +18,7 @@ from flask_chatstop.worker.worker import Worker
 
 
 class FaultyBackend(MemoryBackend):
-    """A store that can be cut off, or that loses the rings of its doorbell."""
+    """A store that can be cut off, or whose notifications are lost."""
 
     is_cut = False
     is_deaf = False

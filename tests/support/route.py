@@ -5,6 +5,8 @@ from typing import Any
 from flask import Response
 from werkzeug.test import TestResponse
 
+FAMILY = ("chat-messages", "completion-messages", "workflows/tasks")
+
 
 def error(response: TestResponse) -> tuple[int, str]:
     """Check that a response is an error of the contract."""

@@ -1,4 +1,4 @@
-"""The keeper and the doorbell of a worker, when two things happen at once."""
+"""The reconciler and the listener of a worker, when two things happen at once."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,7 +21,7 @@ def no_more_threads() -> Iterator[None]:
         threading.stack_size(0)
 
 
-def test_a_start_without_threads_fails_and_leaves_the_next_one_its_keeper(
+def test_a_start_without_threads_fails_and_leaves_the_next_one_its_reconciler(
     worker: Worker, elsewhere: Worker
 ) -> None:
     refused = Task(worker)
@@ -61,7 +61,7 @@ def test_a_task_is_announced_before_the_threads_begin() -> None:
 
 
 class Away(FaultyBackend):
-    """A store that hangs, and whose doorbell fails."""
+    """A store that hangs, and whose listener fails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,12 +83,13 @@ class Away(FaultyBackend):
         super().listen(worker_id, running, heard, closing)
 
 
-def test_a_doorbell_does_not_sleep_on_when_the_store_is_found() -> None:
+@pytest.mark.slow
+def test_a_listener_does_not_sleep_on_when_the_store_is_found() -> None:
     away = Away()
     worker, elsewhere = Worker(away, sweep_interval=60), Worker(away)
     away.is_cut = True
     task = begin(worker)
-    # After its fifth try the doorbell waits for 1.6 seconds or more.
+    # After its fifth try the listener waits for 1.6 seconds or more.
     wait_until(lambda: away.tries == 5)
     away.is_cut = False
     away.back.set()
@@ -101,7 +102,7 @@ def test_a_doorbell_does_not_sleep_on_when_the_store_is_found() -> None:
 
 
 class Ringing(FaultyBackend):
-    """A store whose doorbell may be found before the store is looked for."""
+    """A store that the listener may find before the reconciler tries it again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,12 +127,13 @@ class Ringing(FaultyBackend):
         super().listen(worker_id, running, heard, closing)
 
 
-def test_a_keeper_does_not_sleep_on_when_the_doorbell_is_found() -> None:
+@pytest.mark.slow
+def test_a_reconciler_does_not_sleep_on_when_the_listener_is_back() -> None:
     store = Ringing()
     worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)
     store.is_cut = True
     task = begin(worker)
-    # After its sixth try the keeper waits for 2.5 seconds or more.
+    # After its sixth try the reconciler waits for 2.5 seconds or more.
     wait_until(lambda: store.checks == 6)
     store.is_cut = False
     store.back.set()
@@ -177,7 +179,7 @@ def test_a_store_that_comes_back_empty_is_told_of_what_runs_after_any_outage() -
     worker, elsewhere = Worker(store, sweep_interval=60), Worker(store)
     begin(worker).end(EndReason.FINISHED)
     assert store.listening.wait(10)
-    # An outage that the doorbell does not notice.
+    # An outage that the listener does not notice.
     store.is_cut = True
     task = begin(worker)
     store.is_cut = False
@@ -207,7 +209,7 @@ class Gate(FaultyBackend):
 def test_a_task_that_begins_while_the_store_is_being_found_is_announced_too() -> None:
     gate = Gate()
     worker, elsewhere = Worker(gate, sweep_interval=0.2), Worker(gate)
-    gate.is_deaf = True  # or its doorbell, when it is back, would have all renewed
+    gate.is_deaf = True  # or its listener, when it is back, would renew everything
     gate.is_cut = True
     first = begin(worker)
     gate.is_cut = False

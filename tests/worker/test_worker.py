@@ -361,6 +361,7 @@ def test_under_gevent_a_silent_source_blocks_nobody() -> None:
     assert printed.splitlines() == ["One ", "stopping", "stopped"]
 
 
+@pytest.mark.slow
 def test_a_collection_that_ends_a_task_may_come_at_any_moment() -> None:
     printed = run(
         """

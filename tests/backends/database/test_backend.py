@@ -244,6 +244,7 @@ def purge_all(backend: DatabaseBackend) -> None:
         connection.execute(delete(backend.table))
 
 
+@pytest.mark.slow
 def test_all_calls_at_once_never_fail(backend: DatabaseBackend) -> None:
     worker_id = new_worker()
     records = [new_record(worker_id=worker_id) for _ in range(300)]

@@ -84,7 +84,7 @@ def test_a_server_that_hangs_is_given_up_in_time(
     engine.dispose()
 
 
-def test_a_doorbell_that_was_cut_says_so(
+def test_a_listener_that_was_cut_says_so(
     own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
     backend = open_backend(own_postgresql.url)

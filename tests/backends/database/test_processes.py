@@ -11,6 +11,8 @@ from flask_chatstop.testing import ALICE
 
 Open = Callable[..., DatabaseBackend]
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import sys
 from flask_chatstop import EndReason, StopOutcome
@@ -98,8 +100,8 @@ record, ready = new_record(), threading.Event()
 assert backend.announce(record)
 heard = lambda task_ids: ready.set()
 arguments = (record.worker_id, lambda: [], heard, threading.Event())
-doorbell = threading.Thread(target=backend.listen, args=arguments)
-doorbell.start()
+listener = threading.Thread(target=backend.listen, args=arguments)
+listener.start()
 assert ready.wait(10)
 child = os.fork()
 if child == 0:
@@ -107,8 +109,8 @@ if child == 0:
     files = [os.path.realpath(folder + name) for name in os.listdir(folder)]
     os._exit(any(file.startswith(os.path.realpath(path)) for file in files))
 assert os.waitpid(child, 0)[1] == 0
-doorbell.join(10)
-assert not doorbell.is_alive()  # its worker begins it again
+listener.join(10)
+assert not listener.is_alive()  # its worker starts it again
 """
 
 GREENLETS = """
@@ -225,5 +227,5 @@ def test_a_locked_table_does_not_hold_up_other_greenlets(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-def test_a_forked_child_has_no_file_of_the_doorbell_of_sqlite(tmp_path: Path) -> None:
+def test_a_forked_child_has_no_file_of_the_listener_of_sqlite(tmp_path: Path) -> None:
     run(LISTENING, str(tmp_path / "chatstop.db"))

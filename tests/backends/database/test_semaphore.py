@@ -1,4 +1,4 @@
-"""Whose turn it is to have a connection, when somebody gives up waiting."""
+"""The fair semaphore, when somebody gives up waiting for a connection."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def interrupts() -> Iterator[None]:
 def test_a_waiter_that_a_signal_interrupts_takes_no_place_with_it(
     interrupts: None,
 ) -> None:
-    turns, main = FairSemaphore(1), threading.main_thread()
+    semaphore, main = FairSemaphore(1), threading.main_thread()
     begun = threading.Event()
 
     def is_waiting() -> bool:
@@ -44,11 +44,11 @@ def test_a_waiter_that_a_signal_interrupts_takes_no_place_with_it(
         os.kill(os.getpid(), signal.SIGUSR1)
 
     thread = threading.Thread(target=interrupt)
-    with turns.taken(time.monotonic()):
+    with semaphore.taken(time.monotonic()):
         thread.start()
         begun.set()
-        with pytest.raises(Interrupted), turns.taken(time.monotonic() + 30):
+        with pytest.raises(Interrupted), semaphore.taken(time.monotonic() + 30):
             pass
     thread.join()
-    with turns.taken(time.monotonic() + 1):
+    with semaphore.taken(time.monotonic() + 1):
         pass

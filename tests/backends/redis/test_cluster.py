@@ -115,7 +115,7 @@ def test_ids_in_braces_stay_apart(client: redis.RedisCluster) -> None:
     assert backend.stops(two.worker_id, ["{a}2"]) == set()
 
 
-def test_a_doorbell_moves_away_from_a_dead_node(
+def test_a_listener_moves_away_from_a_dead_node(
     nodes: Nodes, client: redis.RedisCluster
 ) -> None:
     backend = RedisBackend(client, prefix="{one slot}:", timeout=0.5)
@@ -129,7 +129,7 @@ def test_a_doorbell_moves_away_from_a_dead_node(
         mine.close()
         wait_until(lambda: not any(map(is_listened_to, nodes)))
     else:
-        pytest.fail("the doorbell never took another node than the tasks'")
+        pytest.fail("the listener never took another node than the tasks'")
     node.kill()
     alive = [other for other in nodes if other is not node]
     wait_until(lambda: any(map(is_listened_to, alive)), 20)

@@ -78,7 +78,7 @@ def test_what_was_stopped_while_the_driver_subscribed_again_is_heard(
             assert bell.get(timeout=5) == record.task_id
 
 
-def test_an_idle_doorbell_outlives_its_timeouts(server: RedisServer) -> None:
+def test_an_idle_listener_outlives_its_timeouts(server: RedisServer) -> None:
     backend = RedisBackend(server.url, timeout=0.2)
     record = new_record()
     backend.announce(record)
@@ -110,7 +110,7 @@ def test_a_backend_that_is_closed_while_its_listening_ends_raises_nothing(
     assert ended.wait(5)
 
 
-def test_a_frozen_server_costs_a_call_the_timeout_and_the_doorbell_an_error(
+def test_a_frozen_server_costs_a_call_the_timeout_and_the_listener_an_error(
     server: RedisServer,
 ) -> None:
     backend = RedisBackend(server.url, timeout=0.3)

@@ -81,7 +81,7 @@ def test_after_a_longer_outage_the_doorbell_is_heard_again(
         assert sum(name in line and "Found" in line for line in lines) == 1
 
 
-def test_a_stop_between_the_death_of_the_doorbell_and_its_return_is_heard(
+def test_a_stop_between_the_death_of_the_listener_and_its_return_is_heard(
     server: RedisServer, open_worker_app: Opener
 ) -> None:
     mine, other = open_worker_app(sweep_interval=60.0), open_worker_app()

@@ -4,8 +4,8 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from benchmarks.report import Figure, at_most
-from benchmarks.traffic_load import Stream
+from benchmarks.support.report import Figure, at_most
+from benchmarks.support.traffic_load import Stream
 
 #: Seconds by which a natural end and a stop may cross each other on their ways.
 CROSSING = 0.05

@@ -2,7 +2,7 @@
 
 import secrets
 
-from benchmarks.report import Figure, Row, at_most
+from benchmarks.support.report import Figure, Row, at_most
 from tests.fuzz.__main__ import LONG
 from tests.fuzz.loop import BLOCKS_A_REQUEST, Figures, run
 

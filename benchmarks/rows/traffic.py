@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.report import Figure, Row, at_most
-from benchmarks.traffic_load import PAUSE, PIECES, Load
-from benchmarks.traffic_office import OUTAGE, Idle, Office, office
-from benchmarks.traffic_truth import CROSSING, truth
+from benchmarks.support.report import Figure, Row, at_most
+from benchmarks.support.traffic_deployment import OUTAGE, Deployment, Idle, deployment
+from benchmarks.support.traffic_load import PAUSE, PIECES, Load
+from benchmarks.support.traffic_truth import CROSSING, truth
 
 #: Streams a second, for so many seconds, and the seconds at which Redis goes.
 RATE, SECONDS, OUTAGES = 50.0, 300.0, (100.0, 200.0)
@@ -52,7 +52,7 @@ def measure(quick: bool = False) -> Row:
     """Send the traffic, and look at what it leaves behind."""
     rate = QUICK_RATE if quick else RATE
     seconds = QUICK_SECONDS if quick else SECONDS
-    with office() as servers:
+    with deployment() as servers:
         start, objects = servers.warm_up(), servers.objects()
         load = servers.run(rate, seconds, QUICK_OUTAGES if quick else OUTAGES)
         left = servers.tasks_left()
@@ -85,7 +85,7 @@ def _reached(load: Load, rate: float) -> Figure:
     )
 
 
-def _servers(servers: Office) -> list[Figure]:
+def _servers(servers: Deployment) -> list[Figure]:
     trouble = len(servers.trouble())
     return [
         Figure(
@@ -137,7 +137,7 @@ def _objects(start: int, end: int) -> Figure:
     )
 
 
-def _draw(servers: Office, load: Load, axes: Any) -> None:
+def _draw(servers: Deployment, load: Load, axes: Any) -> None:
     began = load.streams[0].begun_at
     held = [holding for _, holding in servers.samples]
     times = [moment - began for moment, _ in servers.samples]

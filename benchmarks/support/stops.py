@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.provider import Provider
+from benchmarks.support.provider import Provider
 from tests.support.servers.gunicorn import AUTH, Server, gunicorn
 
 #: Seconds that a stop may take; what takes longer counts as never.

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.report import Figure, Row, at_most
+from benchmarks.support.report import Figure, Row, at_most
 from flask_chatstop import Owner, StopOutcome, TaskRecord
 from flask_chatstop.backends.redis import RedisBackend
 from tests.support.servers.redis import RedisServer

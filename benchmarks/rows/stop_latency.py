@@ -1,6 +1,6 @@
 """From a stop request to what it does, with each store, and as others do it.
 
-For a store of your own: ``python -m benchmarks.stop_latency URL [--others 200]``.
+For a store of your own: ``python -m benchmarks.rows.stop_latency URL [--others 200]``.
 """
 
 import argparse
@@ -12,14 +12,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.other_stops import ROUNDS as ROUNDS_OF_RQ
-from benchmarks.other_stops import SLOW_ROUNDS, Theirs, other_stops
-from benchmarks.our_stops import Ours, our_stops
-from benchmarks.provider import MODELS, PACE, Provider, run_provider
-from benchmarks.report import Figure, Row, at_most
-from benchmarks.stop_latency_picture import draw
-from benchmarks.stops import LIMIT, Stops, describe, median, p99, times, times_longer
-from benchmarks.stores import STORES, store
+from benchmarks.rivals.other_stops import ROUNDS as ROUNDS_OF_RQ
+from benchmarks.rivals.other_stops import SLOW_ROUNDS, Theirs, other_stops
+from benchmarks.support.our_stops import Ours, our_stops
+from benchmarks.support.provider import MODELS, PACE, Provider, run_provider
+from benchmarks.support.report import Figure, Row, at_most
+from benchmarks.support.stop_latency_picture import draw
+from benchmarks.support.stops import (
+    LIMIT,
+    Stops,
+    describe,
+    median,
+    p99,
+    times,
+    times_longer,
+)
+from benchmarks.support.stores import STORES, store
 from flask_chatstop import BackendError, backend_from_url
 
 HOW = f"""

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
-from flask import Flask, request
-from flask_httpauth import HTTPTokenAuth
+from flask import Flask
 
-from benchmarks.report import Figure, Row
-from benchmarks.stores import STORES, store
-from flask_chatstop import ChatStop, GenerationTask
+from benchmarks.apps.route import make_app, start
+from benchmarks.support.report import Figure, Row
+from benchmarks.support.stores import STORES, store
 
 HOW = """
 Both routes are called as a WSGI server calls them, in one process and one thread, in
@@ -29,35 +28,6 @@ GOAL = 0.85
 ROUNDS = 31
 REQUESTS = 400
 BODY = json.dumps({"user": "alice"}).encode()
-
-
-def make_app(backend: str = "memory://") -> tuple[Flask, ChatStop]:
-    """Make an app with the stop route and a bare one."""
-    app = Flask("benchmark")
-    app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
-    app.config["CHATSTOP_BACKEND"] = backend
-    chatstop = ChatStop()
-    auth = HTTPTokenAuth("Bearer")
-
-    @auth.verify_token  # type: ignore[untyped-decorator]
-    def verify(token: str) -> str | None:
-        return {"demo-key": "demo"}.get(token)
-
-    @app.post("/bare/<task_id>")
-    @auth.login_required  # type: ignore[untyped-decorator]
-    def bare(task_id: str) -> dict[str, str]:
-        request.get_json()["user"]
-        return {"result": "success"}
-
-    app.register_blueprint(chatstop, url_prefix="/v1")
-    return app, chatstop
-
-
-def start(app: Flask, chatstop: ChatStop) -> GenerationTask:
-    """Begin a task as a view does."""
-    with app.test_request_context(headers={"Authorization": "Bearer demo-key"}):
-        task: GenerationTask = chatstop.login_required(chatstop.start)(user="alice")
-        return task
 
 
 def caller(app: Flask, path: str) -> Callable[[], None]:

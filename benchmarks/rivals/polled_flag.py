@@ -1,4 +1,4 @@
-"""A stop by a flag that is polled, in an app of the same routes as ``latency_app``.
+"""A stop by a flag that is polled, in an app of the same routes as ``apps.latency``.
 
 The stop sets a flag in Redis and answers 200. The stream waits a second at most for an
 item of a queue, and looks at the flag after every item. A thread reads the model and

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.other_stops import Theirs
-from benchmarks.our_stops import Ours
-from benchmarks.stops import LIMIT, median, times
+from benchmarks.rivals.other_stops import Theirs
+from benchmarks.support.our_stops import Ours
+from benchmarks.support.stops import LIMIT, median, times
 
 _TICKS = {1: "1 ms", 10: "10 ms", 100: "100 ms", 1_000: "1 s", 10_000: "10 s"}
 _NOTES = {"RQ": ",\nwhich kills the job"}

@@ -3,9 +3,9 @@
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from benchmarks.hops import bus
-from benchmarks.provider import MODELS, PACE, Provider
-from benchmarks.stops import Client, Stops, median, two_servers
+from benchmarks.support.hops import bus
+from benchmarks.support.provider import MODELS, PACE, Provider
+from benchmarks.support.stops import Client, Stops, median, two_servers
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ def our_stops(
     :param look: seconds between two looks at a store that has no doorbell.
     :param others: other streams that the servers are busy with.
     """
-    app, ours, spread = "benchmarks.latency_app:create_app()", Ours(), look or PACE
+    app, ours, spread = "benchmarks.apps.latency:create_app()", Ours(), look or PACE
     with (
         two_servers(app, others, FLASK_CHATSTOP_BACKEND=url) as servers,
         bus(url) as hop,

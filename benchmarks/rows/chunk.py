@@ -9,10 +9,10 @@ from typing import Any
 
 import redis
 
-from benchmarks.polled_flag import Answer
-from benchmarks.report import Figure, Row, at_most
-from benchmarks.route import make_app, start
-from benchmarks.stores import store
+from benchmarks.apps.route import make_app, start
+from benchmarks.rivals.polled_flag import Answer
+from benchmarks.support.report import Figure, Row, at_most
+from benchmarks.support.stores import store
 from flask_chatstop import GenerationTask, chat_response
 
 ROUNDS = 15

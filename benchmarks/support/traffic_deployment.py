@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.processes import Holding, children, most
-from benchmarks.traffic_load import Load, be_model, burst, drive
+from benchmarks.support.processes import Holding, children, most
+from benchmarks.support.traffic_load import Load, be_model, burst, drive
 from flask_chatstop.backends.redis import RedisBackend
 from tests.support.servers.gunicorn import Server, gunicorn
 from tests.support.servers.redis import RedisServer
@@ -23,7 +23,7 @@ from tests.support.servers.redis import RedisServer
 THREADS = 64
 #: Seconds that Redis is away, and seconds to wait for what should be soon.
 OUTAGE, SOON = 3.0, 30.0
-_APP = "benchmarks.traffic_app:create_app()"
+_APP = "benchmarks.apps.traffic:create_app()"
 _OPTIONS = [
     *("-k", "gthread", "--graceful-timeout", "30", "--threads", str(THREADS)),
     *("--worker-connections", str(THREADS + 1)),
@@ -50,7 +50,7 @@ class Idle:
 
 
 @dataclass(slots=True)
-class Office:
+class Deployment:
     """The running servers, and what is seen of them on the way.
 
     :param ends: the file that the workers append the end of each task to.
@@ -177,7 +177,7 @@ def model() -> Iterator[str]:
 
 
 @contextmanager
-def office() -> Iterator[Office]:
+def deployment() -> Iterator[Deployment]:
     """Run all servers for the length of a with block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -197,7 +197,7 @@ def office() -> Iterator[Office]:
         )
         clients = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
         stack.enter_context(clients)
-        yield Office(redis, lasting, recycled, folder / "ends", clients)
+        yield Deployment(redis, lasting, recycled, folder / "ends", clients)
 
 
 def _made(folder: Path) -> Path:

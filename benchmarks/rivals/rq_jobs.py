@@ -10,9 +10,9 @@ from rq import Callback, Queue
 from rq.command import send_stop_job_command
 from rq.job import Job, JobStatus
 
-from benchmarks.job_queues import keep, kept, read, worker
-from benchmarks.provider import PACE, Provider
-from benchmarks.stops import LIMIT, Effects, wait_at_random
+from benchmarks.rivals.job_queues import keep, kept, read, worker
+from benchmarks.support.provider import PACE, Provider
+from benchmarks.support.stops import LIMIT, Effects, wait_at_random
 from flask_chatstop.testing import wait_until
 
 _QUEUE = "stop_latency"

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe
+from benchmarks.support.machine import describe
 
-PAGE = Path(__file__).parent / "RESULTS.md"
-RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "RESULTS.md"
+RESULTS = Path(__file__).parents[1] / "results"
 _HEADS = ("row", "what", "ours", "beside it", "ratio", "goal", "met")
 _INTRO = """# Results
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Holding, children
-from benchmarks.report import Figure, Row, at_most
-from benchmarks.stops import Connection, median
+from benchmarks.support.processes import Holding, children
+from benchmarks.support.report import Figure, Row, at_most
+from benchmarks.support.stops import Connection, median
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.testing import wait_until
 from tests.support.provider import Provider
@@ -63,7 +63,7 @@ def server(folder: Path, name: str, **environ: str) -> Iterator[Server]:
     """Run the app under gevent."""
     (folder / name).mkdir()
     options = ("-k", "gevent", "--worker-connections", "20000", "--keep-alive", "60")
-    app = "benchmarks.growth_app:create_app()"
+    app = "benchmarks.apps.growth:create_app()"
     with gunicorn(app, folder / name, *options, **environ) as running:
         yield running
 

@@ -5,10 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks.dramatiq_jobs import dramatiq_abort
-from benchmarks.provider import MODELS, Provider
-from benchmarks.rq_jobs import rq_worker
-from benchmarks.stops import Client, Effects, Stops, two_servers
+from benchmarks.rivals.dramatiq_jobs import dramatiq_abort
+from benchmarks.rivals.rq_jobs import rq_worker
+from benchmarks.support.provider import MODELS, Provider
+from benchmarks.support.stops import Client, Effects, Stops, two_servers
 
 #: Rounds of what takes a second or more, and of what does not.
 SLOW_ROUNDS, ROUNDS = 10, 30
@@ -28,7 +28,7 @@ def polled_flag(url: str, provider: Provider, is_quick: bool, cache: str) -> The
     :param cache: seconds for which a look at the flag counts.
     """
     rounds = 2 if is_quick else SLOW_ROUNDS
-    theirs, app = Theirs(), "benchmarks.polled_flag:create_app()"
+    theirs, app = Theirs(), "benchmarks.rivals.polled_flag:create_app()"
     with two_servers(app, POLLED_FLAG_REDIS=url, POLLED_FLAG_CACHE=cache) as servers:
 
         def stop(model: str) -> Effects:

@@ -12,9 +12,9 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq_abort import Abortable, abort
 from dramatiq_abort.backends import RedisBackend
 
-from benchmarks.job_queues import REDIS, kept, read, worker
-from benchmarks.provider import PACE, Provider
-from benchmarks.stops import LIMIT, Effects, wait_at_random
+from benchmarks.rivals.job_queues import REDIS, kept, read, worker
+from benchmarks.support.provider import PACE, Provider
+from benchmarks.support.stops import LIMIT, Effects, wait_at_random
 
 #: Seconds for which dramatiq-abort listens for the messages that it knew before.
 _WATCH = 1.0
@@ -60,5 +60,5 @@ def dramatiq_abort(url: str) -> Iterator[DramatiqAbort]:
     """Run a worker for the length of a with block."""
     options = ["--processes", "1", "--threads", str(_THREADS)]
     options += ["--worker-shutdown-timeout", "1000"]
-    with worker(url, "dramatiq", "benchmarks.dramatiq_jobs:set_up", *options):
+    with worker(url, "dramatiq", "benchmarks.rivals.dramatiq_jobs:set_up", *options):
         yield DramatiqAbort(url)

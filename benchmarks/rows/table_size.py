@@ -5,8 +5,8 @@ import statistics
 import time
 from contextlib import ExitStack
 
-from benchmarks.report import Figure, Row, at_most
-from benchmarks.stores import DATABASES, store
+from benchmarks.support.report import Figure, Row, at_most
+from benchmarks.support.stores import DATABASES, store
 from flask_chatstop import StopOutcome
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, new_record, new_worker

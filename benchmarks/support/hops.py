@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-from benchmarks.stops import wait_at_random
+from benchmarks.support.stops import wait_at_random
 
 _CHANNEL = "chatstop_hop"
 #: A hop is measured by the monotonic clock, which all processes of a host share.

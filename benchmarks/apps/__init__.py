@@ -1,0 +1,1 @@
+"""The apps of ours that are measured, most of them under gunicorn."""

@@ -1,0 +1,1 @@
+"""Other ways to stop, which are measured beside ours."""

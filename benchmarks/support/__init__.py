@@ -1,0 +1,1 @@
+"""What the rows share: clients, servers, stores, the page and its pictures."""
