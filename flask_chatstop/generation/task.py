@@ -355,6 +355,7 @@ class GenerationTask:
             user=self.record.owner.user,
             reason=reason,
             duration=time.monotonic() - self._started_at,
+            calls_cut=self._calls.count_cut(),
             error=error,
         )
 

@@ -97,6 +97,7 @@ class Calls:
         #: close a response in the thread that holds it.
         self.lock = threading.RLock()
         self._open: set[Call] = set()
+        self._cut = 0
         self._origins: set[object] = set()
         #: Whether new calls are refused.
         self.refuses = False
@@ -138,14 +139,22 @@ class Calls:
         """Refuse new calls from now on."""
         self.refuses = True
 
-    def cut(self) -> int:
-        """Refuse new calls, shut down all open ones, and return how many these were."""
+    def cut(self) -> None:
+        """Refuse new calls, and shut down all open ones."""
         with self.lock:
             self.refuses = True
             calls, self._open = self._open, set()
+            self._cut += len(calls)
             for call in calls:
                 call.cut()
-        return len(calls)
+
+    def count_cut(self) -> int:
+        """Return how many calls were cut, with those that are about to be.
+
+        A stop tells the app of the end first, and cuts a moment later.
+        """
+        with self.lock:
+            return self._cut + (len(self._open) if self.refuses else 0)
 
     def finish(self) -> None:
         """Let what was sent off go on: the task has ended by itself."""
