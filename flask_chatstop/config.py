@@ -8,7 +8,8 @@ These keys of ``app.config`` are read:
     place. Required unless ``auth`` is given to ``ChatStop``.
 ``CHATSTOP_BACKEND``
     A URL, like ``sqlite:///chatstop.db``, ``postgresql://``, ``mysql://`` or
-    ``redis://``, or a :class:`StopBackend`. Default ``memory://``, for one process.
+    ``redis://``, or a :class:`~flask_chatstop.StopBackend`. Default ``memory://``, for
+    one process.
 ``CHATSTOP_MISSING_OK``
     Answer the stop of an unknown task with success, as Dify's server does, instead of
     404. Default ``False``.
