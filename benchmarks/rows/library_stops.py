@@ -1,5 +1,6 @@
 """From a stop to the provider's close, where a client library asks the model."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,7 @@ sending of the stop to the close that the provider sees.
 Beside it, with `CHATSTOP_TRACK_CALLS` off: `task.on_stop` with the library's own
 `close()`, of openai's stream and its client, and of the client below LangChain's model,
 whose stream has none that another thread may call. {SLOW_ROUNDS} rounds, at once. What
-has not come {LIMIT:g} s after the stop counts as never.
+has not come {LIMIT:g} s after the stop counts as never. Measured with %s.
 """
 
 
@@ -129,11 +130,20 @@ def figures(libraries: list[str], ours: Ours, theirs: Stops) -> Iterator[Figure]
             )
 
 
+def versions(python: str, *names: str) -> str:
+    """Give the versions of what is installed for a Python."""
+    code = "import sys; from importlib.metadata import version as of\n"
+    code += "print(', '.join(f'{name} {of(name)}' for name in sys.argv[1:]))"
+    command = [python, "-c", code, *names]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def measure(quick: bool = False) -> Row:
     """Measure the libraries that are there."""
     has_langchain = Path(PROVIDERS.path).exists()
     python = PROVIDERS.path if has_langchain else sys.executable
     libraries = ["openai", "LangChain"] if has_langchain else ["openai"]
+    names = ["openai", "langchain-openai"] if has_langchain else ["openai"]
     with run_provider() as provider, store("Redis") as url:
         slow = 1 if quick else SLOW_ROUNDS
         theirs = measure_theirs(url, provider, libraries, python, slow)
@@ -146,6 +156,6 @@ def measure(quick: bool = False) -> Row:
     return Row(
         name="library_stops",
         title="From a stop to the provider's close, through a client library",
-        how=HOW,
+        how=HOW % versions(python, *names).strip(),
         figures=lines,
     )

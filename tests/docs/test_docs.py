@@ -340,7 +340,7 @@ def messages() -> Iterator[str]:
                 )
 
 
-def test_every_log_line_of_the_troubleshooting_is_one_of_the_package() -> None:
+def test_every_log_line_of_a_page_is_one_of_the_package() -> None:
     # The two lines of an outage are put together from the name of what is away.
     names = ["the doorbell of stops", "the store of running tasks"]
     known = {
@@ -350,7 +350,8 @@ def test_every_log_line_of_the_troubleshooting_is_one_of_the_package() -> None:
     }
     lines = [
         line
-        for code in blocks("troubleshooting.md", "text")
+        for page in ("troubleshooting.md", "model-libraries.md")
+        for code in blocks(page, "text")
         for line in code.splitlines()
     ]
     assert len(lines) > 10
