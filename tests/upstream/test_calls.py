@@ -179,6 +179,7 @@ def test_the_app_is_told_how_many_calls_were_cut(
 ) -> None:
     url = f"{silent.url}/chat/completions"
     opened: list[requests.Response] = []
+    over = threading.Event()
 
     def source(task: GenerationTask) -> Iterator[str]:
         silent.then = "end"
@@ -186,9 +187,12 @@ def test_the_app_is_told_how_many_calls_were_cut(
         silent.then = "silence"
         opened.append(requests.post(url, stream=True, timeout=60))
         yield "One "
-        if reason != "finished":
-            silent.then = "mute"
-            httpx.post(url, timeout=None)
+        try:
+            if reason != "finished":
+                silent.then = "mute"
+                httpx.post(url, timeout=None)
+        finally:
+            over.set()
 
     chat = Chat(source)
     told: list[int] = []
@@ -210,6 +214,8 @@ def test_the_app_is_told_how_many_calls_were_cut(
     [end] = chat.ends
     assert (end.reason, end.calls_cut) == (reason, count)
     assert told == [count]
+    assert over.wait(5)
+    opened[0].close()
 
 
 # A view
