@@ -80,6 +80,7 @@ class SourceReader(Generic[T]):
         self._app = app
         self._upstream = upstream
         self._calls = calls
+        calls.has_other_upstream |= upstream is not None
         self._name = name
         self._context = contextvars.copy_context()
         self._pid = os.getpid()

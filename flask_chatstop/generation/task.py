@@ -227,6 +227,7 @@ class GenerationTask:
         :raises TypeError: it cannot be called.
         """
         check_callable("on_stop", callback)
+        self._calls.has_other_upstream = True
         with self._lock:
             if not self._stopped:
                 self._on_stop.append(callback)
@@ -332,7 +333,9 @@ class GenerationTask:
             try:
                 # Without a receiver no app context is made: a client waits.
                 if callbacks or task_ended.receivers:
-                    tell_app(self._app, self, self._describe(reason, error), callbacks)
+                    end = self._describe(reason, error)
+                    with self.shield():  # it may be called in the source
+                        tell_app(self._app, self, end, callbacks)
             finally:
                 self._is_reported.set()
                 self._worker.ended(self, reason)

@@ -91,18 +91,33 @@ class Calls:
     :param is_tracking: whether calls are put into the record at all.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_is_over",
+        "_open",
+        "_origins",
+        "_refused_at",
+        "has_other_upstream",
+        "is_tracking",
+        "lock",
+        "refuses",
+    )
+
     def __init__(self, is_tracking: bool = True) -> None:
         #: Held while a socket is shut down, so that no call is closed meanwhile and
         #: its connection given to another task. Reentrant: the garbage collector may
         #: close a response in the thread that holds it.
         self.lock = threading.RLock()
-        self._open: set[Call] = set()
-        self._origins: set[object] = set()
+        self.is_tracking = is_tracking
         #: Whether new calls are refused.
         self.refuses = False
-        self.is_tracking = is_tracking
+        #: Whether the task reads its model by something that is not tracked.
+        self.has_other_upstream = False
         self._is_over = not is_tracking
         self._refused_at = float("-inf")
+        # Made with the first call: most streams that wait have one or none.
+        self._open: set[Call] | None = None
+        self._origins: set[object] | None = None
 
     def open(self, origin: object, user_agent: str = "") -> Call | None:
         """Begin a call, before its connection is looked for.
@@ -117,22 +132,25 @@ class Calls:
             if self._is_over:
                 return None
             if not self.refuses:
+                if self._open is None or self._origins is None:
+                    self._open, self._origins = set(), set()
                 self._origins.add(origin)
                 call = Call(self)
                 self._open.add(call)
                 return call
-            was_called = origin in self._origins
-            is_first = not self._origins
+            was_called = self._origins is not None and origin in self._origins
+            is_first = self._origins is None
         if self._is_cleanup():
             return None
-        if was_called or (is_first and _seen.get() is not self):
+        if was_called or (is_first and not self._may_save()):
             self.tell()
         return None
 
     def forget(self, call: Call) -> None:
         """Drop a call that has ended."""
         with self.lock:
-            self._open.discard(call)
+            if self._open is not None:
+                self._open.discard(call)
 
     def refuse(self) -> None:
         """Refuse new calls from now on."""
@@ -142,7 +160,7 @@ class Calls:
         """Refuse new calls, shut down all open ones, and return how many these were."""
         with self.lock:
             self.refuses = True
-            calls, self._open = self._open, set()
+            calls, self._open = self._open or (), None
             for call in calls:
                 call.cut()
         return len(calls)
@@ -151,7 +169,7 @@ class Calls:
         """Let what was sent off go on: the task has ended by itself."""
         with self.lock:
             self._is_over = True
-            self._open.clear()
+            self._open = None
 
     def tell(self) -> None:
         """Raise in a thread that works for the stopped task.
@@ -175,6 +193,14 @@ class Calls:
     def note_seen(self) -> None:
         """Note that this thread or asyncio task has seen that the task is stopped."""
         _seen.set(self)
+
+    def _may_save(self) -> bool:
+        """Tell whether the first request of a task may be that of its cleanup."""
+        return (
+            self.has_other_upstream
+            or _seen.get() is self
+            or sys.exc_info()[1] is not None
+        )
 
     def _is_cleanup(self) -> bool:
         told = _told.get()
