@@ -4,7 +4,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import wraps
@@ -16,7 +17,9 @@ from flask import Flask
 from flask_chatstop.backends import EndReason, TaskRecord
 from flask_chatstop.checks import check_callable, seconds
 from flask_chatstop.errors import ChatStopError, SourceStopped
+from flask_chatstop.generation.async_source import AsyncSourceReader
 from flask_chatstop.generation.end import GenerationEnd, tell_app
+from flask_chatstop.generation.reader import Reader
 from flask_chatstop.generation.source import SourceReader
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.signals import send, task_ended, task_started
@@ -28,7 +31,6 @@ from flask_chatstop.upstream.calls import (
     bind,
     binding,
     bound,
-    bound_calls,
     restore,
 )
 from flask_chatstop.worker import Worker
@@ -85,7 +87,7 @@ class GenerationTask:
         tracks_calls: bool = True,
     ) -> None:
         self.record = record
-        self._calls = Calls(tracks_calls)
+        self._calls = Calls(tracks_calls, weakref.ref(self))
         self._app = app
         self._worker = worker
         # Reentrant: the garbage collector may run an app's own `finally: task.end()`
@@ -93,12 +95,14 @@ class GenerationTask:
         self._lock = threading.RLock()
         self._started_at = time.monotonic()
         self._pid: int | None = None
-        self._source: SourceReader[Any] | None = None
+        self._source: Reader[Any] | None = None
         self._stopped = False
         self._is_reported = threading.Event()
+        self._unwanted: threading.Event | None = None
         self._end_reason: EndReason | None = None
         self._on_stop: list[Callable[[], object]] = []
         self._on_end: list[Callable[[GenerationEnd], object]] = []
+        self._on_source_end: list[Callable[[], object]] = []
 
     def begin(self) -> None:
         """Make the task known to the store; :meth:`ChatStop.start` has done it.
@@ -136,27 +140,62 @@ class GenerationTask:
     @property
     def stopped(self) -> bool:
         """Whether somebody has asked the task to stop."""
-        if self._stopped and bound_calls() is self._calls:
+        if self._stopped and self._is_at_work:
             # Who looks will clean up next, and may save what there is.
             self._calls.note_seen()
         return self._stopped
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether this thread or asyncio task works for the task."""
+        here = bound()
+        return here is not None and here.calls is self._calls
 
     @property
     def end_reason(self) -> EndReason | None:
         """How the generation ended, ``None`` while it runs."""
         return self._end_reason
 
+    @property
+    def _is_unwanted(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._stopped or self._end_reason not in (None, EndReason.FINISHED)
+
     def raise_if_stopped(self) -> None:
-        """Leave a slow preparation that nobody waits for any more.
+        """Leave work that nobody waits for any more.
 
         :raises TaskStopped: somebody has asked the task to stop.
-        :raises SourceStopped: the same, in the source of the task.
+        :raises SourceStopped: the same in the source of the task, and also after its
+            client has left.
         """
+        here = bound()
+        is_source = here is not None and here.calls is self._calls and not here.in_view
+        if is_source and self._is_unwanted:
+            self._calls.tell()
         if self._stopped:
-            here = bound()
-            if here is not None and here.calls is self._calls and not here.in_view:
-                self._calls.tell()
             raise TaskStopped(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nobody waits for the answer any more, instead of sleeping.
+
+        ::
+
+            while not machine.is_ready():
+                if task.wait(1.0):
+                    return
+
+        :param timeout: seconds; without one it waits for as long as it takes.
+        :returns: whether the task was stopped or has ended, as when its client left.
+        """
+        with self._lock:
+            if self._unwanted is None:
+                self._unwanted = threading.Event()
+            if self._is_unwanted:
+                self._unwanted.set()
+        is_over = self._unwanted.wait(timeout)
+        if is_over and self._is_at_work:
+            self._calls.note_seen()
+        return is_over
 
     def __enter__(self) -> Self:
         """Let a view work for the task: a stop ends the calls that are made here.
@@ -216,7 +255,7 @@ class GenerationTask:
             with task.shield():
                 requests.put(url, json={"text": text})
         """
-        return binding(None)
+        return binding(self._calls, is_shielded=True)
 
     def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
         """Have ``callback()`` called when the task is stopped, at once if it was.
@@ -254,6 +293,26 @@ class GenerationTask:
             self._on_end.append(callback)
         return callback
 
+    def on_source_end(self, callback: Callable[[], T]) -> Callable[[], T]:
+        """Have ``callback()`` called once when the source is really over.
+
+        A stop ends the stream at once, and ``on_end`` is called then. The source may
+        work on, in a tool or in a ``finally``. This is called after its last line, in
+        its thread or on its event loop, with an app context pushed. It is called at
+        once if the source is over. What it raises is logged. May be used as a
+        decorator.
+
+        :raises TypeError: it is not callable.
+        """
+        check_callable("on_source_end", callback)
+        with self._lock:
+            source = self._source
+            if source is None:
+                self._on_source_end.append(callback)
+                return callback
+        source.when_gone(callback)
+        return callback
+
     def stop(self) -> bool:
         """Stop the generation here and now; any thread may call it.
 
@@ -272,6 +331,8 @@ class GenerationTask:
                 return True
             self._stopped = True
             self._calls.refuse()
+            if self._unwanted is not None:
+                self._unwanted.set()
             callbacks, self._on_stop = self._on_stop, []
             source = self._source
         if source is None:
@@ -285,7 +346,7 @@ class GenerationTask:
             start_thread(self._call_soon, callback)
         return True
 
-    def _call_off(self, source: SourceReader[Any]) -> None:
+    def _call_off(self, source: Reader[Any]) -> None:
         time.sleep(_AFTER_THE_READER)
         source.close()
         # A reader whose client has stalled cannot report the end.
@@ -326,6 +387,8 @@ class GenerationTask:
             self._end_reason = reason
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
+            if self._unwanted is not None:
+                self._unwanted.set()
         try:
             if not self._stopped:  # after a stop, its thread does it
                 self._leave(reason)
@@ -369,33 +432,40 @@ class GenerationTask:
     @overload
     def stream(
         self,
-        chunks: Iterable[T],
+        chunks: Iterable[T] | AsyncIterable[T],
         upstream: object | None = None,
         heartbeat: None = None,
     ) -> ChunkStream[T]: ...
 
     @overload
     def stream(
-        self, chunks: Iterable[T], upstream: object | None = None, *, heartbeat: float
+        self,
+        chunks: Iterable[T] | AsyncIterable[T],
+        upstream: object | None = None,
+        *,
+        heartbeat: float,
     ) -> ChunkStream[T | None]: ...
 
     def stream(
         self,
-        chunks: Iterable[T],
+        chunks: Iterable[T] | AsyncIterable[T],
         upstream: object | None = None,
         heartbeat: float | None = None,
     ) -> ChunkStream[T] | ChunkStream[T | None]:
         """Yield the chunks of a source until it ends or the task is stopped.
 
-        From the first ``next()`` on a thread of its own reads the source, at most 32
-        chunks ahead. It has the caller's context variables and an app context of its
-        own, whose teardown runs when the source has ended. A stop ends the stream at
-        once, whatever the source is doing, and hangs up on the upstream. So does
+        From the first ``next()`` on the source is read, at most 32 chunks ahead: an
+        iterable by a thread of its own, an async iterable as an asyncio task on the
+        event loop of the process. It has the caller's context variables and an app
+        context of its own, whose teardown runs when the source has ended.
+
+        A stop ends the stream at once, whatever the source is doing. It hangs up on
+        the HTTP calls that the source has open, and cancels an async source. So does
         ``close()``, which a WSGI server calls when its client has left.
 
         :param chunks: the source; what it raises is raised here.
-        :param upstream: the provider's response, for :func:`hang_up`, or a callable
-            that returns the one being read now; by default the source itself.
+        :param upstream: a response that the source reads and has not opened itself,
+            for :func:`hang_up`, or a callable that returns the one being read now.
         :param heartbeat: seconds of silence after which ``None`` is yielded, so that
             the caller can send something: only by sending does a server find out that
             its client has left.
@@ -405,12 +475,24 @@ class GenerationTask:
         """
         if heartbeat is not None:
             heartbeat = seconds("heartbeat", heartbeat)
-        source = SourceReader(chunks, upstream, self._app, self._calls, self.id)
+        source = self._make_reader(chunks, upstream)
         with self._lock:
             if self._source is not None:
                 raise RuntimeError(f"Task {self.id} has a stream; start another task.")
             self._source = source
             is_over = self._stopped or self._end_reason is not None
+        for callback in self._on_source_end:
+            source.when_gone(callback)
         if is_over:
             source.close()
         return ChunkStream(self, source, heartbeat)
+
+    def _make_reader(
+        self, chunks: Iterable[T] | AsyncIterable[T], upstream: object
+    ) -> Reader[T]:
+        app, calls = self._app, self._calls
+        if isinstance(chunks, AsyncIterable):
+            return AsyncSourceReader(
+                chunks, app, calls, upstream=upstream, name=self.id
+            )
+        return SourceReader(chunks, app, calls, upstream=upstream, name=self.id)

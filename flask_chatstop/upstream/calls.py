@@ -14,10 +14,11 @@ import concurrent.futures.thread
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from flask_chatstop.errors import SourceStopped
 from flask_chatstop.upstream.shut_down import shut_down
@@ -89,6 +90,7 @@ class Calls:
     """The open calls of one task. All methods may be called from any thread.
 
     :param is_tracking: whether calls are put into the record at all.
+    :param task: returns the task while somebody holds it.
     """
 
     __slots__ = (
@@ -101,9 +103,13 @@ class Calls:
         "is_tracking",
         "lock",
         "refuses",
+        "task",
     )
 
-    def __init__(self, is_tracking: bool = True) -> None:
+    def __init__(
+        self, is_tracking: bool = True, task: Callable[[], Any] = lambda: None
+    ) -> None:
+        self.task = task
         #: Held while a socket is shut down, so that no call is closed meanwhile and
         #: its connection given to another task. Reentrant: the garbage collector may
         #: close a response in the thread that holds it.
@@ -243,11 +249,13 @@ class Binding:
     """What a thread or asyncio task works for.
 
     :param in_view: whether it is a view that works for the task, and not its source.
+    :param is_shielded: whether its calls are not to be touched.
     :param thread: where it was bound. Threads that copy the context are others.
     """
 
     calls: Calls
     in_view: bool
+    is_shielded: bool
     thread: int
 
 
@@ -257,16 +265,17 @@ def bound() -> Binding | None:
 
 
 def bound_calls() -> Calls | None:
-    """Return the calls of the task that this thread or asyncio task works for."""
+    """Return the calls that this thread or asyncio task makes for a task."""
     binding = _bound.get()
-    return None if binding is None else binding.calls
+    return None if binding is None or binding.is_shielded else binding.calls
 
 
-def bind(calls: Calls | None, *, in_view: bool = False) -> Binding | None:
-    """Let this context work for a task, or for none; return what it worked for."""
+def bind(
+    calls: Calls, *, in_view: bool = False, is_shielded: bool = False
+) -> Binding | None:
+    """Let this context work for a task; return what it worked for before."""
     before = _bound.get()
-    thread = threading.get_ident()
-    _bound.set(None if calls is None else Binding(calls, in_view, thread))
+    _bound.set(Binding(calls, in_view, is_shielded, threading.get_ident()))
     return before
 
 
@@ -276,9 +285,9 @@ def restore(before: Binding | None) -> None:
 
 
 @contextmanager
-def binding(calls: Calls | None) -> Iterator[None]:
-    """Let a with block work for a task, or for none."""
-    before = bind(calls)
+def binding(calls: Calls, *, is_shielded: bool = False) -> Iterator[None]:
+    """Let a with block work for a task."""
+    before = bind(calls, is_shielded=is_shielded)
     try:
         yield
     finally:
