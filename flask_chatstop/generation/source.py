@@ -1,5 +1,6 @@
 """Reading a source in a thread of its own."""
 
+import inspect
 import logging
 import threading
 from collections.abc import Iterable
@@ -24,8 +25,12 @@ class SourceReader(Reader[T]):
 
     def __init__(self, chunks: Iterable[T], *arguments: Any, **options: Any) -> None:
         if not isinstance(chunks, Iterable):
+            advice = "; call it" if callable(chunks) else ""
+            if inspect.isawaitable(chunks):
+                advice = "; await it in an async generator, and give that"
             raise TypeError(
-                f"A source must be an iterable, and {type(chunks).__name__} is not."
+                "A source must be an iterable or an async iterable, and"
+                f" {type(chunks).__name__} is neither{advice}."
             )
         self._chunks = chunks
         super().__init__(chunks, *arguments, **options)

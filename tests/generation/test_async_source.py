@@ -20,7 +20,7 @@ from flask_chatstop import (
     chat_response,
     current_task,
 )
-from flask_chatstop.generation import async_source, watch
+from flask_chatstop.generation import async_source
 from flask_chatstop.generation.loop import source_loop
 from flask_chatstop.generation.queue import QUEUE_SIZE
 from flask_chatstop.testing import wait_until
@@ -296,6 +296,7 @@ def test_many_streams_share_a_client_of_the_module(silent: Provider) -> None:
     for _ in range(3):
         streams = [new_task(chat).stream(source()) for _ in range(5)]
         assert all("".join(map(str, s)) == "One two three " for s in streams)
+    asyncio.run_coroutine_threadsafe(client.close(), source_loop().loop).result(5)
 
 
 def test_a_sync_source_may_run_loops_of_its_own_beside_it(
@@ -380,7 +381,6 @@ def test_1000_async_streams_wait_at_once_and_are_all_stopped() -> None:
 
 def test_the_provider_of_an_async_call_without_a_source_sees_its_end() -> None:
     """A library that runs a loop by itself is covered by the calls that it makes."""
-    assert watch.BLOCKED_AFTER == async_source.BLOCKED_AFTER
     with provider("mute") as server:
         task = new_task(Chat())
 

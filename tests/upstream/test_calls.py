@@ -210,8 +210,8 @@ def test_a_view_works_for_its_task_within_the_with_block_only(
     assert calls.bound() is None, "start() has bound the task to the view's thread"
     with task, task:
         with task.shield():
-            assert calls.bound() is None
-        assert calls.bound() is not None
+            assert calls.bound_calls() is None
+        assert calls.bound_calls() is not None
     assert calls.bound() is None
     with pytest.raises(ZeroDivisionError), task:
         _ = 1 / 0
