@@ -17,7 +17,8 @@ from flask_chatstop.generation.watch import (
     places,
     warn_of_blocked,
 )
-from flask_chatstop.upstream.calls import CLEANUP_TIME
+from flask_chatstop.upstream import cleanup
+from flask_chatstop.upstream.cleanup import CLEANUP_TIME
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class AsyncSourceReader(Reader[T]):
         self._is_over = True
         items.put(SourceEnd(error))
         if self._closed:
-            self._calls.let_through()
+            cleanup.begin(self._calls)
         await self._close_source()
 
     async def _close_source(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flask_chatstop.errors import SourceStopped
 from flask_chatstop.generation.reader import Reader, SourceEnd
 from flask_chatstop.generation.watch import FindFrame, frame_finder, watch_thread
+from flask_chatstop.upstream import cleanup
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class SourceReader(Reader[T]):
             # It may not have existed yet when the stream was closed.
             self._upstream.hang_up()
             # What the source does in a `finally` is its cleanup.
-            self._calls.let_through()
+            cleanup.begin(self._calls)
         self._close_source()
 
     def _close_source(self) -> None:

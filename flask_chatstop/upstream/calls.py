@@ -9,9 +9,6 @@ A context variable says which task a thread or asyncio task works for, see
 :func:`binding`.
 """
 
-import asyncio
-import concurrent.futures.thread
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,31 +17,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from flask_chatstop.errors import SourceStopped
+from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.shut_down import shut_down
-
-#: Seconds in which requests pass where a source was told of its stop, for its cleanup.
-CLEANUP_TIME = 10.0
 
 # What observes an app may send its reports in the source's own thread.
 _OBSERVERS = ("langsmith", "langfuse", "otel-", "opentelemetry", "sentry")
 
 _bound: ContextVar["Binding | None"] = ContextVar("chatstop_bound", default=None)
-# Of which calls this thread or asyncio task was told that they are stopped, and when.
-_told: ContextVar["tuple[Calls, float] | None"] = ContextVar(
-    "chatstop_told", default=None
-)
-# Whose `stopped` was found to be true in this thread or asyncio task.
-_seen: ContextVar["Calls | None"] = ContextVar("chatstop_seen", default=None)
-
-
-class _ThreadStopped(SourceStopped, Exception):
-    """The same in a thread that a library has begun for the source.
-
-    Such a thread reports what goes wrong to the source by ``except Exception``. Any
-    other exception kills it silently, and the source waits for it for ever. A retry
-    loop may take it for a failure, so it is not the beginning of a cleanup.
-    """
 
 
 class Call:
@@ -146,9 +125,10 @@ class Calls:
                 return call
             was_called = self._origins is not None and origin in self._origins
             is_first = self._origins is None
-        if self._is_cleanup():
+        if cleanup.is_running(self):
             return None
-        if was_called or (is_first and not self._may_save()):
+        may_save = self.has_other_upstream or cleanup.has_seen(self)
+        if was_called or (is_first and not may_save):
             self.tell()
         return None
 
@@ -183,65 +163,15 @@ class Calls:
         :raises SourceStopped: always.
         """
         self._refused_at = time.monotonic()
-        if _is_librarys_thread():
-            raise _ThreadStopped
-        self.let_through()
-        raise SourceStopped
+        here = _bound.get()
+        error = cleanup.stopped_error(None if here is None else here.thread)
+        if not isinstance(error, cleanup.ThreadStopped):
+            cleanup.begin(self)
+        raise error
 
     def was_refused_within(self, seconds: float) -> bool:
         """Tell whether a thread was told of the stop in the last seconds."""
         return time.monotonic() - self._refused_at < seconds
-
-    def let_through(self) -> None:
-        """Let requests of this thread or asyncio task pass for its cleanup."""
-        _told.set((self, time.monotonic()))
-
-    def note_seen(self) -> None:
-        """Note that this thread or asyncio task has seen that the task is stopped."""
-        _seen.set(self)
-
-    def _may_save(self) -> bool:
-        """Tell whether the first request of a task may be that of its cleanup."""
-        return (
-            self.has_other_upstream
-            or _seen.get() is self
-            or sys.exc_info()[1] is not None
-        )
-
-    def _is_cleanup(self) -> bool:
-        told = _told.get()
-        if told is not None and told[0] is self:
-            return time.monotonic() - told[1] < CLEANUP_TIME
-        # In an `except` or a `finally`, also of an inner generator that was closed.
-        error = sys.exc_info()[1]
-        if isinstance(error, _ThreadStopped):
-            return False
-        if isinstance(error, SourceStopped | GeneratorExit | asyncio.CancelledError):
-            self.let_through()
-            return True
-        return _is_cancelled()
-
-
-def _is_librarys_thread() -> bool:
-    binding = _bound.get()
-    if binding is None or binding.thread == threading.get_ident():
-        return False
-    thread = threading.current_thread()
-    # A pool's thread hands on any exception. So do the classes that have a run() of
-    # their own, like anyio's, and the greenlets that are no Thread.
-    return (
-        type(thread).run is threading.Thread.run
-        and not isinstance(thread, threading._DummyThread)
-        and getattr(thread, "_target", None) is not concurrent.futures.thread._worker
-    )
-
-
-def _is_cancelled() -> bool:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return False
-    return task is not None and task.cancelling() > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from flask_chatstop import (
     hang_up,
 )
 from flask_chatstop.testing import wait_until
-from flask_chatstop.upstream import calls
+from flask_chatstop.upstream import calls, cleanup
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, Chat
 from tests.support.provider import Provider, provider
@@ -454,7 +454,7 @@ def test_what_is_saved_in_finally_arrives_even_at_the_origin_of_the_model(
 def test_cleanup_has_an_end(
     task: GenerationTask, silent: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "CLEANUP_TIME", 0.0)
+    monkeypatch.setattr(cleanup, "CLEANUP_TIME", 0.0)
     over = threading.Event()
     silent.then = "end"
 
