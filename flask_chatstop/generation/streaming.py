@@ -10,6 +10,7 @@ from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import seconds
 from flask_chatstop.generation.async_source import AsyncSourceReader
 from flask_chatstop.generation.callbacks import TaskWithCallbacks
+from flask_chatstop.generation.inline_source import InlineReader
 from flask_chatstop.generation.reader import Reader
 from flask_chatstop.generation.source import SourceReader
 from flask_chatstop.generation.stream import ChunkStream
@@ -19,10 +20,14 @@ T = TypeVar("T")
 
 
 class StreamingTask(TaskWithCallbacks):
-    """A task that streams what a source yields."""
+    """A task that streams what a source yields.
 
-    def __init__(self, app: Flask, calls: Calls) -> None:
+    :param is_inline: whether sources are read in the thread of their reader.
+    """
+
+    def __init__(self, app: Flask, calls: Calls, is_inline: bool) -> None:
         super().__init__(calls)
+        self._is_inline = is_inline
         self._app = app
 
     @property
@@ -100,6 +105,8 @@ class StreamingTask(TaskWithCallbacks):
         self, chunks: Iterable[T] | AsyncIterable[T], upstream: object
     ) -> Reader[T]:
         app, calls = self._app, self._calls
+        if self._is_inline:
+            return InlineReader(chunks, app, calls, upstream=upstream, name=self.id)
         if isinstance(chunks, AsyncIterable):
             return AsyncSourceReader(
                 chunks, app, calls, upstream=upstream, name=self.id

@@ -61,9 +61,10 @@ class GenerationTask(StreamingTask):
         worker: Worker,
         *,
         tracks_calls: bool = True,
+        is_inline: bool = False,
     ) -> None:
         self.record = record
-        super().__init__(app, Calls(tracks_calls, weakref.ref(self)))
+        super().__init__(app, Calls(tracks_calls, weakref.ref(self)), is_inline)
         self._worker = worker
         self._started_at = time.monotonic()
         self._pid: int | None = None

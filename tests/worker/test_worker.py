@@ -13,7 +13,7 @@ import pytest
 
 from flask_chatstop import BackendError, EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, new_record, wait_until
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 from tests.support.faulty_worker import FaultyBackend, Task, begin
 from tests.support.paths import ROOT
 
@@ -367,7 +367,7 @@ def test_a_collection_that_ends_a_task_may_come_at_any_moment() -> None:
         """
         import gc, threading
         from flask_chatstop import EndReason, MemoryBackend
-        from flask_chatstop.worker.worker import Worker
+        from flask_chatstop.worker import Worker
         from tests.support.faulty_worker import Task, begin
 
         class Collecting(str):
