@@ -19,7 +19,7 @@ WORKERS = {
 }
 
 #: So that no library asks for anything outside of this host.
-_OFFLINE = {
+OFFLINE = {
     "ANONYMIZED_TELEMETRY": "false",
     "AWS_ACCESS_KEY_ID": "any",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -100,7 +100,7 @@ def site(environment: Environment, worker: str, path: Path, ca: Path) -> Iterato
                     *("--timeout", "120", "--graceful-timeout", "2", *WORKERS[worker]),
                 ],
                 cwd=ROOT,
-                env={**os.environ, **_OFFLINE, **trust, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **OFFLINE, **trust, "PYTHONUNBUFFERED": "1"},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=[listener.fileno()],
