@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from flask import Flask, Response, current_app, g
 
-from flask_chatstop import ChatStop, EndReason, GenerationEnd, chat_response
+from flask_chatstop import (
+    ChatStop,
+    EndReason,
+    GenerationEnd,
+    GenerationTask,
+    chat_response,
+)
+from flask_chatstop.config import AppState
 from flask_chatstop.testing import stop_after
 from tests.support.chat import AUTH, KEYS
 
@@ -107,6 +114,20 @@ def test_a_source_runs_in_one_app_context_when_it_is_switched_off() -> None:
     answer = shop.client.post("/chat", headers=AUTH).get_data(as_text=True)
     assert '"answer":"shop"' in answer
     assert torn_down
+
+
+def test_a_stop_begins_no_thread_when_it_is_switched_off() -> None:
+    shop = Shop(_count, CHATSTOP_ENABLED=False)
+    called_in: list[str] = []
+    response = shop.client.post("/chat", headers=AUTH)
+    state = AppState.of(shop.app)
+    [task] = state.worker.running()
+    assert isinstance(task, GenerationTask)
+    task.on_stop(lambda: called_in.append(threading.current_thread().name))
+    before = threading.enumerate()
+    stop_after(shop.client, response, 2)
+    assert called_in == [threading.current_thread().name]
+    assert set(threading.enumerate()) <= set(before)
 
 
 @pytest.mark.parametrize("source", [_count, _acount])

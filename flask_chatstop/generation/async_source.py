@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from flask_chatstop.generation.watch import (
     places,
     warn_of_blocked,
 )
+from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.cleanup import CLEANUP_TIME
 
@@ -75,9 +76,14 @@ class AsyncSourceReader(Reader[T]):
     def _close_unread(self) -> None:
         self._leave()
 
+    def _call(self, callback: Callable[[], object]) -> None:
+        # The app may write to a database in it, which would block the loop.
+        start_thread(super()._call, callback)
+
     def _watch(self) -> None:
         if self._wait_until_gone(BLOCKED_AFTER):
             return
+        self._calls.cut()  # the loop may be blocked by what one of them waits for
         if self._is_cancelled and self._task is not None:
             # What awaits an async generator does not say which one.
             inner = awaiting_frames(self._chunks)

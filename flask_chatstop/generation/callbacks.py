@@ -65,10 +65,9 @@ class TaskWithCallbacks(TaskAtWork):
         """Have ``callback()`` called once when the source is really over.
 
         A stop ends the stream at once, and ``on_end`` is called then. The source may
-        work on, in a tool or in a ``finally``. This is called after its last line, in
-        its thread or on its event loop, with an app context pushed. It is called at
-        once if the source is over. What it raises is logged. May be used as a
-        decorator.
+        work on, in a tool or in a ``finally``. This is called after its last line,
+        with an app context pushed, and at once if the source is over. What it raises
+        is logged. May be used as a decorator.
 
         :raises TypeError: it is not callable.
         """

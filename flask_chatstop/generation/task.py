@@ -122,6 +122,10 @@ class GenerationTask(StreamingTask):
                 self._unwanted.set()
             callbacks, self._on_stop = self._on_stop, []
             source = self._source
+        if self._is_inline:
+            for callback in callbacks:
+                self._call_on_stop(callback)
+            return True
         if source is None:
             start_thread(self._calls.cut)
         else:
