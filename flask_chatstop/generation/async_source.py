@@ -76,9 +76,10 @@ class AsyncSourceReader(Reader[T]):
     def _close_unread(self) -> None:
         self._leave()
 
-    def _call(self, callback: Callable[[], object]) -> None:
-        # The app may write to a database in it, which would block the loop.
-        start_thread(super()._call, callback)
+    def _tell(self, callbacks: list[Callable[[], object]]) -> None:
+        if callbacks:
+            # The app may write to a database in them, which would block the loop.
+            start_thread(super()._tell, callbacks)
 
     def _watch(self) -> None:
         if self._wait_until_gone(BLOCKED_AFTER):

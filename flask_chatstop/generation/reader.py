@@ -162,6 +162,9 @@ class Reader(abc.ABC, Generic[T]):
             gone, callbacks = self._gone, self._on_gone
         if gone is not None:
             gone.set()
+        self._tell(callbacks)
+
+    def _tell(self, callbacks: list[Callable[[], object]]) -> None:
         for callback in callbacks:
             self._call(callback)
 
