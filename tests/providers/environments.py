@@ -64,3 +64,6 @@ ENVIRONMENTS = [
     # With the newest openai that runs on httpx.
     Environment("test-llama-index", only=("llama_index*", "openai*")),
 ]
+if os.environ.get("CHATSTOP_OLDEST"):
+    only = ("anthropic*", "boto3*", "httpx_text", "openai_chat", "requests*", "urllib3*")
+    ENVIRONMENTS.append(Environment("test-oldest", only=only))
