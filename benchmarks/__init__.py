@@ -4,6 +4,16 @@
 """
 
 #: The modules in ``benchmarks.rows`` that are measured, in the order of the page.
-ROWS = ("stop_latency", "chunk", "route", "growth", "fan_out", "traffic", "table_size")
+ROWS = (
+    "stop_latency",
+    "library_stops",
+    "chunk",
+    "tracking",
+    "route",
+    "growth",
+    "fan_out",
+    "traffic",
+    "table_size",
+)
 #: Those that take long, and are measured only if asked for.
 LONG_ROWS = ("fuzz",)

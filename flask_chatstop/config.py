@@ -8,7 +8,8 @@ These keys of ``app.config`` are read:
     place. Required unless ``auth`` is given to ``ChatStop``.
 ``CHATSTOP_BACKEND``
     A URL, like ``sqlite:///chatstop.db``, ``postgresql://``, ``mysql://`` or
-    ``redis://``, or a :class:`StopBackend`. Default ``memory://``, for one process.
+    ``redis://``, or a :class:`~flask_chatstop.StopBackend`. Default ``memory://``, for
+    one process.
 ``CHATSTOP_ENABLED``
     ``False`` leaves the routes out. ``start()`` and the streams then work without the
     store and without threads, for the tests of an app. Default ``True``.

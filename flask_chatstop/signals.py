@@ -10,16 +10,18 @@ logger = logging.getLogger(__name__)
 
 _signals = Namespace()
 
-#: Sent when a task has begun, with ``task``, the :class:`GenerationTask`.
+#: Sent when a task has begun, with ``task``, the
+#: :class:`~flask_chatstop.GenerationTask`.
 task_started = _signals.signal("chatstop-task-started")
 
 #: Sent when an authorised and valid stop has been carried out, with ``task_id``,
-#: ``owner``, the :class:`Owner` who sent it, and ``outcome``, the
-#: :class:`StopOutcome`.
+#: ``owner``, the :class:`~flask_chatstop.Owner` who sent it, and ``outcome``, the
+#: :class:`~flask_chatstop.StopOutcome`.
 stop_requested = _signals.signal("chatstop-stop-requested")
 
 #: Sent once for each task, after its ``on_end``, with ``task``, ``reason``, the
-#: :class:`EndReason`, and ``duration``, the seconds since the task began.
+#: :class:`~flask_chatstop.EndReason`, ``duration``, the seconds since the task began,
+#: and ``calls_cut``, how many HTTP calls of its source are hung up on.
 task_ended = _signals.signal("chatstop-task-ended")
 
 

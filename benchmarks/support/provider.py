@@ -14,10 +14,20 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 MODELS = ("silent", "talking")
+#: A model that does not even send the headers of its response.
+MUTE = "mute"
 #: Seconds between two chunks of a model that talks.
 PACE = 0.02
 _HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CHUNK = b"5\r\npiece\r\n"
+# What openai's client asks for has this path below its base URL, and is answered so.
+_CHAT = "/chat/completions"
+_CHAT_HEAD = _HEAD.replace(b"\r\n\r\n", b"\r\nContent-Type: text/event-stream\r\n\r\n")
+_CHAT_EVENT = (
+    b'data: {"id":"1","object":"chat.completion.chunk","created":0,"model":"loopback",'
+    b'"choices":[{"index":0,"delta":{"content":"piece"},"finish_reason":null}]}\n\n'
+)
+_CHAT_CHUNK = b"%x\r\n%s\r\n" % (len(_CHAT_EVENT), _CHAT_EVENT)
 
 
 @dataclass(slots=True)
@@ -25,6 +35,8 @@ class _Client:
     socket: socket.socket
     received: bytes = b""
     path: str = ""
+    head: bytes = _HEAD
+    chunk: bytes = _CHUNK
 
 
 @dataclass(slots=True)
@@ -70,9 +82,13 @@ class _Server:
         client.received += data
         if not client.path and b"\r\n\r\n" in client.received:
             client.path = client.received.split()[1].decode()
+            if client.path.endswith(_CHAT):
+                client.path = client.path.removesuffix(_CHAT)
+                client.head, client.chunk = _CHAT_HEAD, _CHAT_CHUNK
             self.clients[client.path] = client
-            client.socket.sendall(_HEAD)
-            self._send(client)
+            if not client.path.startswith(f"/{MUTE}/"):
+                client.socket.sendall(client.head)
+                self._send(client)
             self.pipe.send((client.path, "begun", time.monotonic()))
 
     def _send(self, client: _Client) -> None:
@@ -80,7 +96,7 @@ class _Server:
             return
         # A client that has gone is noticed by the read that is due then.
         with suppress(ConnectionError):
-            client.socket.sendall(_CHUNK)
+            client.socket.sendall(client.chunk)
         if client.path.startswith("/talking"):
             self.due.append((time.monotonic() + PACE, client))
 

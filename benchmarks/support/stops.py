@@ -7,6 +7,7 @@ import random
 import selectors
 import socket
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.support.provider import Provider
+from benchmarks.support.provider import MUTE, Provider
 from tests.support.servers.gunicorn import AUTH, Server, gunicorn
 
 #: Seconds that a stop may take; what takes longer counts as never.
@@ -117,11 +118,18 @@ class Client:
         self._streams, self._stops = (Connection(server.url) for server in servers)
         self._provider = provider
 
-    def stop(self, model: str, spread: float) -> Effects:
-        """Stop an answer after its first piece, at a random moment of a spread."""
+    def stop(self, model: str, spread: float, **fields: object) -> Effects:
+        """Stop an answer after its first piece, at a random moment of a spread.
+
+        One whose model is mute is stopped after the provider has got the request.
+
+        :param fields: of the request for the answer.
+        """
         call = self._provider.call(model)
-        self._streams.send("/v1/chat-messages", provider=call.url)
-        begun = self._streams.until(b'"answer":"piece"')
+        self._streams.send("/v1/chat-messages", provider=call.url, **fields)
+        begun = self._streams.until(b'"answer":""' if model == MUTE else b'"piece"')
+        if model == MUTE:
+            call.wait_until_begun()
         task_id = begun.partition(b'"task_id":"')[2].partition(b'"')[0].decode()
         wait_at_random(spread)
         sent = time.monotonic()
@@ -148,12 +156,15 @@ class Client:
 
 
 @contextmanager
-def two_servers(app: str, others: int = 0, **environ: str) -> Iterator[list[Server]]:
+def two_servers(
+    app: str, others: int = 0, python: str = sys.executable, **environ: str
+) -> Iterator[list[Server]]:
     """Run a server that streams and one that is sent the stops.
 
     It is one and the same where tasks are known in its memory alone.
 
     :param others: other streams that both together are busy with.
+    :param python: what runs them.
     """
     is_alone = environ.get("FLASK_CHATSTOP_BACKEND") == "memory://"
     options = ["-k", "gthread", "--threads", str(16 + others), "--keep-alive", "60"]
@@ -161,7 +172,7 @@ def two_servers(app: str, others: int = 0, **environ: str) -> Iterator[list[Serv
         servers = []
         for _ in range(1 if is_alone else 2):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            server = gunicorn(app, folder, *options, **environ)
+            server = gunicorn(app, folder, *options, python=python, **environ)
             servers.append(stack.enter_context(server))
         if others:
             stack.enter_context(_busy([server.url for server in servers], others))

@@ -20,12 +20,15 @@ class GenerationEnd:
     :param text: the answer as far as it was sent; empty without ``chat_response``.
     :param error: what the source raised, if the reason is ``failed``.
     :param duration: seconds since the task began.
+    :param calls_cut: how many HTTP calls of the source were open and are hung up on;
+        0 if it has finished.
     """
 
     task_id: str
     user: str
     reason: EndReason
     duration: float
+    calls_cut: int = 0
     error: BaseException | None = None
     text: str = ""
     message_id: str | None = None
@@ -52,6 +55,13 @@ def tell_app(
                 logger.exception("on_end of task %s failed.", end.task_id)
             except BaseException as error:
                 exits.append(error)
-        send(task_ended, app, task=task, reason=end.reason, duration=end.duration)
+        send(
+            task_ended,
+            app,
+            task=task,
+            reason=end.reason,
+            duration=end.duration,
+            calls_cut=end.calls_cut,
+        )
     if exits:
         raise exits[0]

@@ -206,6 +206,7 @@ class GenerationTask(StreamingTask):
             user=self.record.owner.user,
             reason=reason,
             duration=time.monotonic() - self._started_at,
+            calls_cut=self._calls.count_cut(),
             error=error,
         )
 

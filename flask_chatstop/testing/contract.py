@@ -59,7 +59,7 @@ def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 class BackendContract:
-    """The contract of :class:`StopBackend`, with a test for each of its promises.
+    """The contract of :class:`~flask_chatstop.StopBackend`, a test for each promise.
 
     Derive a test class from it and fill in :meth:`open_backend`::
 

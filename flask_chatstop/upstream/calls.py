@@ -74,6 +74,7 @@ class Calls:
 
     __slots__ = (
         "__weakref__",
+        "_cut",
         "_is_over",
         "_open",
         "_origins",
@@ -94,6 +95,7 @@ class Calls:
         #: close a response in the thread that holds it.
         self.lock = threading.RLock()
         self.is_tracking = is_tracking
+        self._cut = 0
         #: Whether new calls are refused.
         self.refuses = False
         #: Whether the task reads its model by something that is not tracked.
@@ -142,14 +144,22 @@ class Calls:
         """Refuse new calls from now on."""
         self.refuses = True
 
-    def cut(self) -> int:
-        """Refuse new calls, shut down all open ones, and return how many these were."""
+    def cut(self) -> None:
+        """Refuse new calls, and shut down all open ones."""
         with self.lock:
             self.refuses = True
             calls, self._open = self._open or (), None
+            self._cut += len(calls)
             for call in calls:
                 call.cut()
-        return len(calls)
+
+    def count_cut(self) -> int:
+        """Return how many calls were cut, with those that are about to be.
+
+        A stop tells the app of the end first, and cuts a moment later.
+        """
+        with self.lock:
+            return self._cut + (len(self._open or ()) if self.refuses else 0)
 
     def finish(self) -> None:
         """Let what was sent off go on: the task has ended by itself."""

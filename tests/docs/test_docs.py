@@ -1,7 +1,6 @@
 """The documentation builds without a warning, and what it shows works."""
 
 import ast
-import functools
 import os
 import re
 import subprocess
@@ -10,10 +9,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-from unittest.mock import patch
 
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from opentelemetry import metrics, trace
@@ -30,35 +28,13 @@ from flask_chatstop import ChatStop, EndReason, GenerationTask, current_task
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.testing import ALICE, listening, new_record, wait_until
 from tests.support.chat import AUTH, Answer, Chat, Source
-from tests.support.pages import blocks
+from tests.support.pages import blocks, names_of, run
 from tests.support.paths import DOCS, ROOT
 from tests.support.provider import TOKENS, Provider
 from tests.support.servers.gunicorn import Reader, gunicorn
 from tests.support.servers.redis import RedisServer
 
 PAGES = sorted(page.name for page in DOCS.glob("*.md"))
-
-
-def run(code: str, module: ModuleType) -> None:
-    exec(compile(code, module.__name__, "exec"), module.__dict__)
-
-
-@functools.cache
-def names_of(page: str) -> Any:
-    """Run the Python of a page from its first line to its last, once."""
-    module = ModuleType(page.removesuffix(".md").replace("-", "_"))
-    sys.modules[module.__name__] = module
-    settings = {"FLASK_CHATSTOP_API_KEYS": '{"demo-key": "my-app"}'}
-    # A page's test imports the app of the page. Not by patch.dict(), which would undo
-    # the imports of the page too.
-    sys.modules["app"] = module
-    try:
-        with patch.dict(os.environ, settings):
-            for code in blocks(page, "python"):
-                run(code, module)
-    finally:
-        del sys.modules["app"]
-    return module
 
 
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:
@@ -318,6 +294,24 @@ def test_the_prometheus_recipe_counts_generations_and_stops() -> None:
         assert f'{name}{{{label}="{value}"}} ' in page
 
 
+def test_the_prometheus_recipe_counts_the_calls_that_were_cut(silent: Provider) -> None:
+    names_of("recipes.md")
+
+    def pieces(task: GenerationTask) -> Iterator[str]:
+        url = f"{silent.url}/chat/completions"
+        with requests.post(url, stream=True, timeout=60) as reply:
+            for piece in reply.iter_content(None):
+                yield piece.decode()
+
+    cut = sample("chat_calls_cut_total", reason="stopped")
+    chat = Chat(pieces)
+    answer = chat.ask()
+    answer.next()
+    chat.stop(answer.task_id)
+    answer.rest()
+    assert sample("chat_calls_cut_total", reason="stopped") == cut + 1
+
+
 def test_the_prometheus_recipe_tells_how_many_generations_run() -> None:
     names_of("recipes.md")
     source = Source("One ")
@@ -398,7 +392,7 @@ def messages() -> Iterator[str]:
     for path in (ROOT / "flask_chatstop").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield re.sub("%[sr]", "…", node.value)
+                yield re.sub(r"%([sr]|\.0f)", "…", node.value)
             elif isinstance(node, ast.JoinedStr):
                 yield "".join(
                     str(part.value) if isinstance(part, ast.Constant) else "…"
@@ -406,7 +400,7 @@ def messages() -> Iterator[str]:
                 )
 
 
-def test_every_log_line_of_the_troubleshooting_is_one_of_the_package() -> None:
+def test_every_log_line_of_a_page_is_one_of_the_package() -> None:
     # The two lines of an outage are put together from the name of what is away.
     names = ["the doorbell of stops", "the store of running tasks"]
     known = {
@@ -416,7 +410,8 @@ def test_every_log_line_of_the_troubleshooting_is_one_of_the_package() -> None:
     }
     lines = [
         line
-        for code in blocks("troubleshooting.md", "text")
+        for page in ("troubleshooting.md", "model-libraries.md")
+        for code in blocks(page, "text")
         for line in code.splitlines()
     ]
     assert len(lines) > 10

@@ -232,9 +232,14 @@ def test_the_signals_tell_of_the_start_and_of_the_one_end(chat: Chat) -> None:
         heard.append(("started", (sender, task.id)))
 
     def on_ended(
-        sender: Flask, task: GenerationTask, reason: EndReason, duration: float
+        sender: Flask,
+        task: GenerationTask,
+        reason: EndReason,
+        duration: float,
+        calls_cut: int,
     ) -> None:
         assert duration >= 0
+        assert calls_cut == 0
         heard.append((reason, (sender, task.id)))
 
     with (

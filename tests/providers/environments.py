@@ -33,13 +33,17 @@ class Environment:
         """The environment variable that says where its Python is."""
         return f"CHATSTOP_{self.name.replace('-', '_').upper()}_PYTHON"
 
+    @property
+    def path(self) -> str:
+        """Where its Python is, if it is there."""
+        default = ROOT / f".venv-{self.name}" / "bin" / "python"
+        return os.environ.get(self.variable, str(default))
+
     def python(self) -> str:
         """Give its Python, or skip the test."""
-        default = ROOT / f".venv-{self.name}" / "bin" / "python"
-        path = os.environ.get(self.variable, str(default))
-        if not Path(path).exists():
-            pytest.skip(f"no {path}: run .ci/environments, or set {self.variable}")
-        return path
+        if not Path(self.path).exists():
+            pytest.skip(f"no {self.path}: run .ci/environments, or set {self.variable}")
+        return self.path
 
     def libraries(self) -> list[str]:
         modules = (ROOT / "tests" / "providers" / "libraries").glob("[a-z]*.py")
@@ -59,11 +63,19 @@ class OwnEnvironment(Environment):
 
 
 OWN = OwnEnvironment("test", only=())
+PROVIDERS = Environment("test-providers", only=("*",), but=("llama_index*",))
 ENVIRONMENTS = [
-    Environment("test-providers", only=("*",), but=("llama_index*",)),
+    PROVIDERS,
     # With the newest openai that runs on httpx.
     Environment("test-llama-index", only=("llama_index*", "openai*")),
 ]
 if os.environ.get("CHATSTOP_OLDEST"):
-    only = ("anthropic*", "boto3*", "httpx_text", "openai_chat", "requests*", "urllib3*")
+    only = (
+        "anthropic*",
+        "boto3*",
+        "httpx_text",
+        "openai_chat",
+        "requests*",
+        "urllib3*",
+    )
     ENVIRONMENTS.append(Environment("test-oldest", only=only))

@@ -23,6 +23,7 @@ from flask_chatstop import (
     TaskStopped,
     chat_response,
     hang_up,
+    task_ended,
 )
 from flask_chatstop.testing import wait_until
 from flask_chatstop.upstream import calls, cleanup
@@ -168,6 +169,47 @@ def test_a_source_that_has_finished_keeps_what_it_has_sent_off(
     assert task.stop() is False
     assert not silent.calls[0].closed.wait(0.2)
     assert hang_up(replies[0])
+
+
+@pytest.mark.parametrize(
+    ("reason", "count"), [("stopped", 2), ("disconnected", 2), ("finished", 0)]
+)
+def test_the_app_is_told_how_many_calls_were_cut(
+    silent: Provider, reason: str, count: int
+) -> None:
+    url = f"{silent.url}/chat/completions"
+    opened: list[requests.Response] = []
+
+    def source(task: GenerationTask) -> Iterator[str]:
+        silent.then = "end"
+        requests.post(url, timeout=60)
+        silent.then = "silence"
+        opened.append(requests.post(url, stream=True, timeout=60))
+        yield "One "
+        if reason != "finished":
+            silent.then = "mute"
+            httpx.post(url, timeout=None)
+
+    chat = Chat(source)
+    told: list[int] = []
+
+    def on_ended(sender: object, calls_cut: int, **more: object) -> None:
+        told.append(calls_cut)
+
+    with task_ended.connected_to(on_ended, chat.app):
+        answer = chat.ask()
+        assert answer.next()["answer"] == "One "
+        if reason != "finished":
+            wait_until(lambda: len(silent.calls) == 3)
+        if reason == "stopped":
+            chat.stop(answer.task_id)
+        if reason == "disconnected":
+            answer.leave()
+        else:
+            answer.rest()
+    [end] = chat.ends
+    assert (end.reason, end.calls_cut) == (reason, count)
+    assert told == [count]
 
 
 # A view

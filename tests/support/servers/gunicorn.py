@@ -68,12 +68,18 @@ class Server:
 
 @contextmanager
 def gunicorn(
-    app: str, tmp_path: Path, *options: str, host: str = "127.0.0.1", **environ: str
+    app: str,
+    tmp_path: Path,
+    *options: str,
+    host: str = "127.0.0.1",
+    python: str = sys.executable,
+    **environ: str,
 ) -> Iterator[Server]:
     """Run an app under gunicorn for the length of a with block.
 
     :param options: of gunicorn's command line.
     :param host: an address of this host's to listen at.
+    :param python: what runs it.
     :param environ: for the app.
     """
     log = tmp_path / "gunicorn.log"
@@ -84,7 +90,7 @@ def gunicorn(
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "gunicorn", app),
+                    *(python, "-m", "gunicorn", app),
                     *("--bind", f"fd://{listener.fileno()}", "--no-control-socket"),
                     *("--graceful-timeout", "2", *options),
                 ],
