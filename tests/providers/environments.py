@@ -62,5 +62,5 @@ OWN = OwnEnvironment("test", only=())
 ENVIRONMENTS = [
     Environment("test-providers", only=("*",), but=("llama_index*",)),
     # With the newest openai that runs on httpx.
-    Environment("test-llama-index", only=("llama_index*", "openai*")),
+    Environment("test-llama-index", only=("llama_index*", "openai*", "async_openai*")),
 ]
