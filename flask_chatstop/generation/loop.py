@@ -100,7 +100,11 @@ def source_loop() -> SourceLoop:
 
     :raises RuntimeError: there are too many threads.
     """
-    global _current
+    global _current, _lock
+    if not isinstance(_lock, type(threading.Lock())):
+        # gevent has patched threads since. While one greenlet begins the loop, a
+        # native lock would block the others, and the one that it waits for.
+        _lock = threading.Lock()
     with _lock:
         if _current is None or not _current.is_alive:
             _current = SourceLoop()
@@ -137,16 +141,23 @@ class _SharedThreadSelector(selectors.BaseSelector):
 
     asyncio knows one running loop for each thread of the system. Greenlets share one,
     and a sync source that calls ``asyncio.run()`` would be refused.
+
+    A forked child has copies of all greenlets, and they go on. There it never returns,
+    since the sources are the parent's.
     """
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()  # gevent's
 
     def select(self, timeout: float | None = None) -> Any:
         running = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         try:
-            return self._selector.select(timeout)
+            ready = self._selector.select(timeout)
+            while os.getpid() != self._pid:
+                threading.Event().wait()
+            return ready
         finally:
             asyncio._set_running_loop(running)
 

@@ -151,3 +151,66 @@ def test_a_source_that_blocks_the_loop_does_not_keep_the_process() -> None:
         """
     )
     assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize("patch", ["", "from gevent import monkey; monkey.patch_all()"])
+def test_a_forked_child_has_a_loop_of_its_own_and_its_parent_s_goes_on(
+    patch: str,
+) -> None:
+    printed = run(
+        f"        {patch}\n{_BEGIN}"
+        + """
+        parent = os.getpid()
+        go_on = threading.Event()
+
+        async def source(name):
+            try:
+                yield f"{name} began"
+                while not go_on.is_set():
+                    await asyncio.sleep(0.01)
+                yield f"{name} went on"
+            finally:
+                where = "parent" if os.getpid() == parent else "child"
+                say(f"{name} ended in the {where}")
+
+        stream = new_task(chat).stream(source("parent's"))
+        say(next(stream))
+        child = os.fork()
+        go_on.set()
+        if child == 0:
+            own = new_task(chat).stream(source("child's"))
+            say(next(own))
+            say(*own)
+            raise SystemExit
+        assert os.waitpid(child, 0)[1] == 0
+        say(*stream)
+        """
+    )
+    assert sorted(printed.splitlines()) == [
+        "child's began",
+        "child's ended in the child",
+        "child's went on",
+        "parent's began",
+        "parent's ended in the parent",
+        "parent's went on",
+    ]
+
+
+def test_streams_begin_at_once_where_gevent_has_patched_after_the_import() -> None:
+    """As gunicorn does whose workers are preloaded."""
+    printed = run_with_sources(
+        """
+        from gevent import monkey
+        monkey.patch_all(ssl=False)
+        import gevent
+
+        async def source(number):
+            yield number
+
+        streams = [new_task(chat).stream(source(number)) for number in range(3)]
+        jobs = [gevent.spawn(list, stream) for stream in streams]
+        gevent.joinall(jobs)
+        say(*(job.value for job in jobs))
+        """
+    )
+    assert printed == ["[0] [1] [2]"]
