@@ -14,7 +14,8 @@ _BEGIN = """\
         chat = Chat()
 
         def say(*words):
-            print(*words, flush=True)
+            # In one call: print() may mix the lines of two threads.
+            os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 """
 
 

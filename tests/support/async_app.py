@@ -56,4 +56,5 @@ async def ticks() -> AsyncIterator[str]:
 
 
 def say(word: str) -> None:
-    print(f"{word} by {os.getpid()}", flush=True)
+    # In one call: print() may mix the lines of two threads.
+    os.write(1, f"{word} by {os.getpid()}\n".encode())
