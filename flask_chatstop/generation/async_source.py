@@ -47,15 +47,13 @@ class AsyncSourceReader(Reader[T]):
 
     def _begin(self) -> None:
         self._loop = source_loop()
-        self._loop.loop.call_soon_threadsafe(self._create_task)
+        self._loop.loop.call_soon_threadsafe(self._create_task, self._loop)
 
-    def _create_task(self) -> None:
+    def _create_task(self, loop: SourceLoop) -> None:
         if self._closed:
             self._leave()
         else:
-            self._task = asyncio.get_running_loop().create_task(
-                self._run(), context=self._context
-            )
+            self._task = loop.run_source(self._run(), self._context)
 
     def _end_calls(self) -> None:
         self._calls.refuse()

@@ -6,11 +6,14 @@ import os
 import selectors
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextvars import Context
 from typing import Any
 
 #: Seconds that the cleanup of all async sources may take when the process exits.
 _AT_EXIT = 2.0
+#: Seconds for the tasks that libraries keep on the loop, after that.
+_AT_LAST = 0.5
 
 
 class SourceLoop:
@@ -21,7 +24,16 @@ class SourceLoop:
     """
 
     def __init__(self) -> None:
+        # Not at the top: gevent may patch after our import, and a lock of that module
+        # that was made before would block all greenlets.
+        from flask_chatstop.generation.pool import LoopPool
+
         self.loop = _new_loop()
+        pool = LoopPool(thread_name_prefix="chatstop_pool")
+        self.loop.set_default_executor(pool)
+        # Called before what was registered at our import, which cancels the sources.
+        atexit.register(pool.end_threads)
+        self._sources: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(
             target=self._run, name="chatstop_loop", daemon=True
         )
@@ -37,6 +49,15 @@ class SourceLoop:
         """Whether sources can run on it."""
         return self._thread.is_alive() and not self.loop.is_closed()
 
+    def run_source(
+        self, source: Coroutine[Any, Any, None], context: Context
+    ) -> "asyncio.Task[None]":
+        """Begin to run a source; to be called on the loop."""
+        task = self.loop.create_task(source, context=context)
+        self._sources.add(task)
+        task.add_done_callback(self._sources.discard)
+        return task
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
@@ -51,11 +72,18 @@ class SourceLoop:
             self._thread.join(2 * _AT_EXIT)
 
     async def _end(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_AT_EXIT)
+        for task in self._sources:
+            # Once, or what it saves in its cleanup would be cancelled. For the same
+            # reason the tasks that it waits for are left alone until it is over.
+            if not task.cancelling():
+                task.cancel()
+        if self._sources:
+            await asyncio.wait(self._sources.copy(), timeout=_AT_EXIT)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in rest:
+            each.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=_AT_LAST)
         await self.loop.shutdown_asyncgens()
         self.loop.stop()
 
@@ -72,7 +100,11 @@ def source_loop() -> SourceLoop:
 
     :raises RuntimeError: there are too many threads.
     """
-    global _current
+    global _current, _lock
+    if not isinstance(_lock, type(threading.Lock())):
+        # gevent has patched threads since. While one greenlet begins the loop, a
+        # native lock would block the others, and the one that it waits for.
+        _lock = threading.Lock()
     with _lock:
         if _current is None or not _current.is_alive:
             _current = SourceLoop()
@@ -109,16 +141,23 @@ class _SharedThreadSelector(selectors.BaseSelector):
 
     asyncio knows one running loop for each thread of the system. Greenlets share one,
     and a sync source that calls ``asyncio.run()`` would be refused.
+
+    A forked child has copies of all greenlets, and they go on. There it never returns,
+    since the sources are the parent's.
     """
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()  # gevent's
 
     def select(self, timeout: float | None = None) -> Any:
         running = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         try:
-            return self._selector.select(timeout)
+            ready = self._selector.select(timeout)
+            while os.getpid() != self._pid:
+                threading.Event().wait()
+            return ready
         finally:
             asyncio._set_running_loop(running)
 
