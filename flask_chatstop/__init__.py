@@ -23,6 +23,7 @@ from flask_chatstop.errors import (
     SourceStopped,
     TaskExists,
 )
+from flask_chatstop.generation.current import current_task
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.response import chat_response
 from flask_chatstop.generation.stream import ChunkStream
@@ -55,6 +56,7 @@ __all__ = [
     "TaskStopped",
     "backend_from_url",
     "chat_response",
+    "current_task",
     "hang_up",
     "stop_requested",
     "task_ended",

@@ -84,14 +84,7 @@ class ChatStop(Blueprint):
         self._auth = auth or bearer_auth(name, self._app_of)
         self._caller = Caller(name, source, self._auth, user_loader)
         self._stop_route = StopRoute(self._caller, self._state)
-        for number, route in enumerate(routes):
-            self.add_url_rule(
-                f"/{route.strip('/')}/<task_id>/stop",
-                "stop" if number == 0 else f"stop_{number}",
-                self._stop_route.dispatch,
-                methods=METHODS,
-                provide_automatic_options=False,
-            )
+        self._routes = [route.strip("/") for route in routes]
         self.record(self._configure)
         for error in (HTTPException, InternalServerError, RouteError, BackendError):
             self.register_error_handler(error, error_response)
@@ -141,7 +134,11 @@ class ChatStop(Blueprint):
         state.warn_of_processes()
         record = TaskRecord(task_id, self._caller.owner(user), state.worker.id)
         task = GenerationTask(
-            record, this_app(), state.worker, tracks_calls=state.tracks_calls
+            record,
+            this_app(),
+            state.worker,
+            tracks_calls=state.tracks_calls,
+            is_inline=not state.is_enabled,
         )
         task.begin()
         set_client_timeout(state.client_timeout)
@@ -182,12 +179,25 @@ class ChatStop(Blueprint):
     def _configure(self, setup: BlueprintSetupState) -> None:
         app: Flask = setup.app  # type: ignore[assignment]
         app.cli.add_command(commands)
+        state = AppState.of(app)
+        if state.is_enabled:
+            self._add_routes(setup)
         for rule in self._rules(app):
             rule.methods = AnyMethod(rule.methods or ())
-        if AppState.of(app).keys is None and self._needs_keys:
+        if state.keys is None and self._needs_keys:
             raise ConfigurationError(
                 "No request could be authenticated: set CHATSTOP_API_KEYS, like"
                 ' {"key": "app"}, or give auth= to ChatStop().'
+            )
+
+    def _add_routes(self, setup: BlueprintSetupState) -> None:
+        for number, route in enumerate(self._routes):
+            setup.add_url_rule(
+                f"/{route}/<task_id>/stop",
+                "stop" if number == 0 else f"stop_{number}",
+                self._stop_route.dispatch,
+                methods=METHODS,
+                provide_automatic_options=False,
             )
 
     def _rules(self, app: Flask) -> Iterator[Rule]:

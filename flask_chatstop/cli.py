@@ -24,7 +24,7 @@ from flask_chatstop.backends import (
     TaskRecord,
 )
 from flask_chatstop.errors import BackendError, ConfigurationError
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 
 if TYPE_CHECKING:
     from flask_chatstop.backends.database import DatabaseBackend

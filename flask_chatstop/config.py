@@ -10,6 +10,9 @@ These keys of ``app.config`` are read:
     A URL, like ``sqlite:///chatstop.db``, ``postgresql://``, ``mysql://`` or
     ``redis://``, or a :class:`~flask_chatstop.StopBackend`. Default ``memory://``, for
     one process.
+``CHATSTOP_ENABLED``
+    ``False`` leaves the routes out. ``start()`` and the streams then work without the
+    store and without threads, for the tests of an app. Default ``True``.
 ``CHATSTOP_MISSING_OK``
     Answer the stop of an unknown task with success, as Dify's server does, instead of
     404. Default ``False``.
@@ -41,7 +44,7 @@ from flask_chatstop.backends import MemoryBackend, StopBackend, backend_from_url
 from flask_chatstop.checks import seconds
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.keys import ApiKeys
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import DisabledWorker, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +61,13 @@ _SECONDS = {
 class AppState:
     """The state that every :class:`ChatStop` of one app shares.
 
+    :param is_enabled: whether there are routes, a store and threads.
     :param keys: ``None`` if the app configures no API key.
     :param client_timeout: seconds that a client may acknowledge nothing.
     :param tracks_calls: whether a stop hangs up on the calls that a source makes.
     """
 
+    is_enabled: bool
     worker: Worker
     keys: ApiKeys | None
     missing_ok: bool
@@ -100,11 +105,13 @@ class AppState:
     @classmethod
     def _from_config(cls, app: Flask) -> "AppState":
         keys = app.config.get("CHATSTOP_API_KEYS")
-        worker = Worker(
-            _backend(app), sweep_interval=_seconds(app, "CHATSTOP_SWEEP_INTERVAL")
-        )
+        is_enabled = _flag(app, "CHATSTOP_ENABLED", default=True)
+        kind = Worker if is_enabled else DisabledWorker
         return cls(
-            worker=worker,
+            is_enabled=is_enabled,
+            worker=kind(
+                _backend(app), sweep_interval=_seconds(app, "CHATSTOP_SWEEP_INTERVAL")
+            ),
             keys=None if keys is None else ApiKeys(keys),
             missing_ok=_flag(app, "CHATSTOP_MISSING_OK", default=False),
             client_timeout=_seconds(app, "CHATSTOP_CLIENT_TIMEOUT"),

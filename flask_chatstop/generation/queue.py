@@ -53,12 +53,15 @@ class ChunkQueue(Generic[T]):
                 raise queue.Empty
         item = self._items.pop(0)
         if self._waits_for_space and len(self._items) <= QUEUE_SIZE // 2:
-            _release(self._is_full)
+            self._tell_space()
         return item
 
     def unbind(self) -> None:
         """Never let the source wait again."""
         self._is_unbounded = True
+        self._tell_space()
+
+    def _tell_space(self) -> None:
         _release(self._is_full)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from flask import Response
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def chat_response(
     task: GenerationTask,
-    pieces: Iterable[str | None],
+    pieces: Iterable[str | None] | AsyncIterable[str | None],
     *,
     upstream: object | None = None,
     on_end: Callable[[GenerationEnd], object] | None = None,
@@ -38,9 +38,10 @@ def chat_response(
     ``error`` if the source failed: the error is logged, and the client does not see
     its text.
 
-    :param pieces: the pieces of the answer; ``None`` and ``""`` are skipped.
-    :param upstream: the provider's response to hang up on, see
-        :meth:`GenerationTask.stream`.
+    :param pieces: the pieces of the answer, an iterable or an async iterable;
+        ``None`` and ``""`` are skipped.
+    :param upstream: a response to hang up on that the source has not opened itself,
+        see :meth:`GenerationTask.stream`.
     :param on_end: called once with a :class:`GenerationEnd`, however the generation
         ended, with the app context pushed and before the client is told. Save the
         answer here, or the part of it that there is.
@@ -104,7 +105,7 @@ class _EventStream(Iterator[bytes]):
         self,
         answer: DifyEvents,
         task: GenerationTask,
-        pieces: Iterable[str | None],
+        pieces: Iterable[str | None] | AsyncIterable[str | None],
         upstream: object | None,
         heartbeat: float,
         on_disconnect: str,

@@ -6,7 +6,7 @@ from typing import NoReturn, Protocol, TypeVar, cast
 
 from flask_chatstop.backends import EndReason
 from flask_chatstop.errors import ChatStopError
-from flask_chatstop.generation.source import SourceEnd, SourceReader
+from flask_chatstop.generation.reader import Reader, SourceEnd
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class ChunkStream(Iterator[T]):
     """
 
     def __init__(
-        self, task: StreamedTask, source: SourceReader[T], heartbeat: float | None
+        self, task: StreamedTask, source: Reader[T], heartbeat: float | None
     ) -> None:
         self._task = task
         self._source = source

@@ -1,47 +1,25 @@
 """The handle of one running generation."""
 
-import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
-from functools import wraps
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Flask
 
 from flask_chatstop.backends import EndReason, TaskRecord
-from flask_chatstop.checks import check_callable, seconds
-from flask_chatstop.errors import ChatStopError, SourceStopped
+from flask_chatstop.errors import ChatStopError
 from flask_chatstop.generation.end import GenerationEnd, tell_app
-from flask_chatstop.generation.source import SourceReader
-from flask_chatstop.generation.stream import ChunkStream
+from flask_chatstop.generation.reader import Reader
+from flask_chatstop.generation.streaming import StreamingTask
 from flask_chatstop.signals import send, task_ended, task_started
 from flask_chatstop.threads import start_thread
-from flask_chatstop.upstream import hooks
-from flask_chatstop.upstream.calls import (
-    Binding,
-    Calls,
-    bind,
-    binding,
-    bound,
-    bound_calls,
-    restore,
-)
+from flask_chatstop.upstream.calls import Calls
 from flask_chatstop.worker import Worker
 
-logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
 T = TypeVar("T")
-
-# What this context worked for before each `with task:` that it is in.
-_outer: ContextVar[tuple[Binding | None, Any] | None] = ContextVar(
-    "chatstop_outer", default=None
-)
 
 #: Seconds that a stop leaves the interpreter to the reader that it woke.
 _FOR_THE_READER = 0.0001
@@ -65,7 +43,7 @@ class TaskStopped(ChatStopError):
         self.task = task
 
 
-class GenerationTask:
+class GenerationTask(StreamingTask):
     """One generation that can be stopped, from its start to its one end.
 
     Give it to ``chat_response`` together with the source of the answer, or read the
@@ -83,22 +61,14 @@ class GenerationTask:
         worker: Worker,
         *,
         tracks_calls: bool = True,
+        is_inline: bool = False,
     ) -> None:
         self.record = record
-        self._calls = Calls(tracks_calls)
-        self._app = app
+        super().__init__(app, Calls(tracks_calls, weakref.ref(self)), is_inline)
         self._worker = worker
-        # Reentrant: the garbage collector may run an app's own `finally: task.end()`
-        # in the thread that holds it.
-        self._lock = threading.RLock()
         self._started_at = time.monotonic()
         self._pid: int | None = None
-        self._source: SourceReader[Any] | None = None
-        self._stopped = False
         self._is_reported = threading.Event()
-        self._end_reason: EndReason | None = None
-        self._on_stop: list[Callable[[], object]] = []
-        self._on_end: list[Callable[[GenerationEnd], object]] = []
 
     def begin(self) -> None:
         """Make the task known to the store; :meth:`ChatStop.start` has done it.
@@ -123,135 +93,12 @@ class GenerationTask:
         """Whether this is a forked child's copy of a task that its parent runs."""
         return self._pid not in (None, os.getpid())
 
+    def _stopped_error(self) -> TaskStopped:
+        return TaskStopped(self)
+
     @property
     def id(self) -> str:
-        """The task id, which the client sends to stop it."""
         return self.record.task_id
-
-    @property
-    def app(self) -> Flask:
-        """The Flask app that the task was begun in."""
-        return self._app
-
-    @property
-    def stopped(self) -> bool:
-        """Whether somebody has asked the task to stop."""
-        if self._stopped and bound_calls() is self._calls:
-            # Who looks will clean up next, and may save what there is.
-            self._calls.note_seen()
-        return self._stopped
-
-    @property
-    def end_reason(self) -> EndReason | None:
-        """How the generation ended, ``None`` while it runs."""
-        return self._end_reason
-
-    def raise_if_stopped(self) -> None:
-        """Leave a slow preparation that nobody waits for any more.
-
-        :raises TaskStopped: somebody has asked the task to stop.
-        :raises SourceStopped: the same, in the source of the task.
-        """
-        if self._stopped:
-            here = bound()
-            if here is not None and here.calls is self._calls and not here.in_view:
-                self._calls.tell()
-            raise TaskStopped(self)
-
-    def __enter__(self) -> Self:
-        """Let a view work for the task: a stop ends the calls that are made here.
-
-        ::
-
-            with task:
-                reply = client.chat.completions.create(..., stream=True)
-
-        :raises TaskStopped: on leaving, if a call here was cut or refused.
-        """
-        if self._calls.is_tracking:
-            hooks.install()
-        before = bind(self._calls, in_view=True)
-        _outer.set((before, _outer.get()))
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        before, outer = _outer.get() or (None, None)
-        _outer.set(outer)
-        restore(before)
-        if isinstance(exc, SourceStopped):
-            # Flask handles no BaseException.
-            raise TaskStopped(self) from exc
-
-    def bind(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Return a function that works for the task, for a thread of the app.
-
-        ::
-
-            Thread(target=task.bind(work)).start()
-
-        Only a thread that works for the task has its calls hung up on. The thread of
-        the source does, and one that copies its context. A plain thread does not.
-        """
-        calls = self._calls
-        if calls.is_tracking:
-            hooks.install()
-
-        @wraps(function)
-        def bound_function(*args: P.args, **kwargs: P.kwargs) -> T:
-            with binding(calls):
-                return function(*args, **kwargs)
-
-        return bound_function
-
-    def shield(self) -> AbstractContextManager[None]:
-        """Let calls pass that a stop is not to touch, like saving a partial answer.
-
-        ::
-
-            with task.shield():
-                requests.put(url, json={"text": text})
-        """
-        return binding(None)
-
-    def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
-        """Have ``callback()`` called when the task is stopped, at once if it was.
-
-        It runs in a thread of its own, or in the caller's if the stop came before,
-        without an app context. What it raises is logged. May be used as a decorator.
-
-        :raises TypeError: it cannot be called.
-        """
-        check_callable("on_stop", callback)
-        with self._lock:
-            if not self._stopped:
-                self._on_stop.append(callback)
-                return callback
-        self._call(callback)
-        return callback
-
-    def on_end(
-        self, callback: Callable[[GenerationEnd], T]
-    ) -> Callable[[GenerationEnd], T]:
-        """Have ``callback(end)`` called once when the generation has ended.
-
-        It runs with the app context pushed, in the thread that saw the end, before
-        the client is told of it. What it raises is logged. May be used as a
-        decorator.
-
-        :raises RuntimeError: the generation has ended already.
-        :raises TypeError: it cannot be called.
-        """
-        check_callable("on_end", callback)
-        with self._lock:
-            if self._end_reason is not None:
-                raise RuntimeError(f"Task {self.id} has ended; register on_end before.")
-            self._on_end.append(callback)
-        return callback
 
     def stop(self) -> bool:
         """Stop the generation here and now; any thread may call it.
@@ -271,8 +118,14 @@ class GenerationTask:
                 return True
             self._stopped = True
             self._calls.refuse()
+            if self._unwanted is not None:
+                self._unwanted.set()
             callbacks, self._on_stop = self._on_stop, []
             source = self._source
+        if self._is_inline:
+            for callback in callbacks:
+                self._call_on_stop(callback)
+            return True
         if source is None:
             start_thread(self._calls.cut)
         else:
@@ -284,7 +137,7 @@ class GenerationTask:
             start_thread(self._call_soon, callback)
         return True
 
-    def _call_off(self, source: SourceReader[Any]) -> None:
+    def _call_off(self, source: Reader[Any]) -> None:
         time.sleep(_AFTER_THE_READER)
         source.close()
         # A reader whose client has stalled cannot report the end.
@@ -293,13 +146,7 @@ class GenerationTask:
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
         time.sleep(_AFTER_THE_READER)
-        self._call(callback)
-
-    def _call(self, callback: Callable[[], object]) -> None:
-        try:
-            callback()
-        except Exception:
-            logger.exception("on_stop of task %s failed.", self.id)
+        self._call_on_stop(callback)
 
     def end(self, reason: EndReason | str, error: BaseException | None = None) -> bool:
         """Report how the generation ended; the first report counts.
@@ -325,6 +172,8 @@ class GenerationTask:
             self._end_reason = reason
             callbacks, self._on_end = self._on_end, []
             self._on_stop = []
+            if self._unwanted is not None:
+                self._unwanted.set()
         try:
             if not self._stopped:  # after a stop, its thread does it
                 self._leave(reason)
@@ -332,7 +181,9 @@ class GenerationTask:
             try:
                 # Without a receiver no app context is made: a client waits.
                 if callbacks or task_ended.receivers:
-                    tell_app(self._app, self, self._describe(reason, error), callbacks)
+                    end = self._describe(reason, error)
+                    with self.shield():  # it may be called in the source
+                        tell_app(self._app, self, end, callbacks)
             finally:
                 self._is_reported.set()
                 self._worker.ended(self, reason)
@@ -363,52 +214,3 @@ class GenerationTask:
         """Wait until ``on_end`` has been called, if another thread is calling it."""
         if not self._is_copy:
             self._is_reported.wait()
-
-    @overload
-    def stream(
-        self,
-        chunks: Iterable[T],
-        upstream: object | None = None,
-        heartbeat: None = None,
-    ) -> ChunkStream[T]: ...
-
-    @overload
-    def stream(
-        self, chunks: Iterable[T], upstream: object | None = None, *, heartbeat: float
-    ) -> ChunkStream[T | None]: ...
-
-    def stream(
-        self,
-        chunks: Iterable[T],
-        upstream: object | None = None,
-        heartbeat: float | None = None,
-    ) -> ChunkStream[T] | ChunkStream[T | None]:
-        """Yield the chunks of a source until it ends or the task is stopped.
-
-        From the first ``next()`` on a thread of its own reads the source, at most 32
-        chunks ahead. It has the caller's context variables and an app context of its
-        own, whose teardown runs when the source has ended. A stop ends the stream at
-        once, whatever the source is doing, and hangs up on the upstream. So does
-        ``close()``, which a WSGI server calls when its client has left.
-
-        :param chunks: the source; what it raises is raised here.
-        :param upstream: the provider's response, for :func:`hang_up`, or a callable
-            that returns the one being read now; by default the source itself.
-        :param heartbeat: seconds of silence after which ``None`` is yielded, so that
-            the caller can send something: only by sending does a server find out that
-            its client has left.
-        :raises ConfigurationError: the heartbeat is not a number above 0.
-        :raises RuntimeError: the task already has a stream.
-        :raises TypeError: the source is not iterable.
-        """
-        if heartbeat is not None:
-            heartbeat = seconds("heartbeat", heartbeat)
-        source = SourceReader(chunks, upstream, self._app, self._calls, self.id)
-        with self._lock:
-            if self._source is not None:
-                raise RuntimeError(f"Task {self.id} has a stream; start another task.")
-            self._source = source
-            is_over = self._stopped or self._end_reason is not None
-        if is_over:
-            source.close()
-        return ChunkStream(self, source, heartbeat)

@@ -5,8 +5,11 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
+
+from flask_chatstop.upstream.calls import Calls
 
 logger = logging.getLogger(__name__)
 
@@ -33,35 +36,80 @@ def frame_finder() -> FindFrame:
     return lambda: sys._current_frames().get(ident)
 
 
-def warn_of_blocked(name: str, find_frame: FindFrame) -> None:
-    """Log where a stopped source is blocked.
+def watch_thread(
+    name: str,
+    find_frame: FindFrame,
+    calls: Calls,
+    wait_until_gone: Callable[[float], bool],
+) -> None:
+    """Log where the thread of a stopped source is blocked if it does not end.
 
     :param name: of the task.
+    :param wait_until_gone: waits so many seconds, and tells whether it has ended.
     """
-    stack = traceback.extract_stack(find_frame(), limit=_FRAMES)
-    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in stack]
+    if wait_until_gone(BLOCKED_AFTER):
+        return
+    # A library that tries again is refused each time, and gives up by itself.
+    gives_up = calls.was_refused_within(BLOCKED_AFTER)
+    if not gives_up:
+        warn_of_blocked(name, list(_frames(find_frame())))
+    if wait_until_gone(THREAD_AFTER - BLOCKED_AFTER):
+        return
+    frames = list(_frames(find_frame()))
+    if gives_up:
+        warn_of_blocked(name, frames)
+    if any(str(f.f_globals.get("__name__")).startswith(_WAITING) for f in frames):
+        logger.warning(
+            "The source of task %r, stopped %.0f s ago, waits for another thread,"
+            " whose calls are not hung up on. If that thread works for the task,"
+            " start it with task.bind(), like Thread(target=task.bind(work)).",
+            name,
+            THREAD_AFTER,
+        )
+
+
+def warn_of_blocked(name: str, frames: list[FrameType]) -> None:
+    """Log where a stopped source is blocked.
+
+    :param frames: the innermost ones, that one first.
+    """
     logger.warning(
         "Task %r was stopped %.0f s ago, and its source is still blocked here,"
         " innermost last: %s. Register what ends it with task.on_stop().",
         name,
         BLOCKED_AFTER,
-        "; ".join(places) or "unknown",
+        places(frames),
     )
 
 
-def warn_of_thread(name: str, find_frame: FindFrame) -> None:
-    """Log that a stopped source seems to wait for a thread of the app, if it does."""
-    frame = find_frame()
+def places(frames: list[FrameType]) -> str:
+    """Return frames as one line, the innermost last."""
+    stack = [traceback.extract_stack(frame, limit=1)[0] for frame in reversed(frames)]
+    return (
+        "; ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in stack)
+        or "unknown"
+    )
+
+
+def awaiting_frames(coroutine: Any) -> list[FrameType]:
+    """Return the innermost frames of a coroutine that waits, that one first."""
+    frames: list[FrameType] = []
+    while coroutine is not None:
+        for kind in ("cr", "ag", "gi"):
+            frame = getattr(coroutine, f"{kind}_frame", None)
+            if frame is not None:
+                frames.insert(0, frame)
+                inner = "gi_yieldfrom" if kind == "gi" else f"{kind}_await"
+                coroutine = getattr(coroutine, inner)
+                break
+        else:
+            break
+    return frames[:_FRAMES]
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     for _ in range(_FRAMES):
         if frame is None:
             return
-        if str(frame.f_globals.get("__name__")).startswith(_WAITING):
-            logger.warning(
-                "The source of task %r, stopped %.0f s ago, waits for another thread,"
-                " whose calls are not hung up on. If that thread works for the task,"
-                " start it with task.bind(), like Thread(target=task.bind(work)).",
-                name,
-                THREAD_AFTER,
-            )
-            return
+        yield frame
         frame = frame.f_back

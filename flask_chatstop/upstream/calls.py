@@ -9,41 +9,21 @@ A context variable says which task a thread or asyncio task works for, see
 :func:`binding`.
 """
 
-import asyncio
-import concurrent.futures.thread
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
-from flask_chatstop.errors import SourceStopped
+from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.shut_down import shut_down
-
-#: Seconds in which requests pass where a source was told of its stop, for its cleanup.
-CLEANUP_TIME = 10.0
 
 # What observes an app may send its reports in the source's own thread.
 _OBSERVERS = ("langsmith", "langfuse", "otel-", "opentelemetry", "sentry")
 
 _bound: ContextVar["Binding | None"] = ContextVar("chatstop_bound", default=None)
-# Of which calls this thread or asyncio task was told that they are stopped, and when.
-_told: ContextVar["tuple[Calls, float] | None"] = ContextVar(
-    "chatstop_told", default=None
-)
-# Whose `stopped` was found to be true in this thread or asyncio task.
-_seen: ContextVar["Calls | None"] = ContextVar("chatstop_seen", default=None)
-
-
-class _ThreadStopped(SourceStopped, Exception):
-    """The same in a thread that a library has begun for the source.
-
-    Such a thread reports what goes wrong to the source by ``except Exception``. Any
-    other exception kills it silently, and the source waits for it for ever. A retry
-    loop may take it for a failure, so it is not the beginning of a cleanup.
-    """
 
 
 class Call:
@@ -89,21 +69,42 @@ class Calls:
     """The open calls of one task. All methods may be called from any thread.
 
     :param is_tracking: whether calls are put into the record at all.
+    :param task: returns the task while somebody holds it.
     """
 
-    def __init__(self, is_tracking: bool = True) -> None:
+    __slots__ = (
+        "__weakref__",
+        "_cut",
+        "_is_over",
+        "_open",
+        "_origins",
+        "_refused_at",
+        "has_other_upstream",
+        "is_tracking",
+        "lock",
+        "refuses",
+        "task",
+    )
+
+    def __init__(
+        self, is_tracking: bool = True, task: Callable[[], Any] = lambda: None
+    ) -> None:
+        self.task = task
         #: Held while a socket is shut down, so that no call is closed meanwhile and
         #: its connection given to another task. Reentrant: the garbage collector may
         #: close a response in the thread that holds it.
         self.lock = threading.RLock()
-        self._open: set[Call] = set()
+        self.is_tracking = is_tracking
         self._cut = 0
-        self._origins: set[object] = set()
         #: Whether new calls are refused.
         self.refuses = False
-        self.is_tracking = is_tracking
+        #: Whether the task reads its model by something that is not tracked.
+        self.has_other_upstream = False
         self._is_over = not is_tracking
         self._refused_at = float("-inf")
+        # Made with the first call: most streams that wait have one or none.
+        self._open: set[Call] | None = None
+        self._origins: set[object] | None = None
 
     def open(self, origin: object, user_agent: str = "") -> Call | None:
         """Begin a call, before its connection is looked for.
@@ -118,22 +119,26 @@ class Calls:
             if self._is_over:
                 return None
             if not self.refuses:
+                if self._open is None or self._origins is None:
+                    self._open, self._origins = set(), set()
                 self._origins.add(origin)
                 call = Call(self)
                 self._open.add(call)
                 return call
-            was_called = origin in self._origins
-            is_first = not self._origins
-        if self._is_cleanup():
+            was_called = self._origins is not None and origin in self._origins
+            is_first = self._origins is None
+        if cleanup.is_running(self):
             return None
-        if was_called or (is_first and _seen.get() is not self):
+        may_save = self.has_other_upstream or cleanup.has_seen(self)
+        if was_called or (is_first and not may_save):
             self.tell()
         return None
 
     def forget(self, call: Call) -> None:
         """Drop a call that has ended."""
         with self.lock:
-            self._open.discard(call)
+            if self._open is not None:
+                self._open.discard(call)
 
     def refuse(self) -> None:
         """Refuse new calls from now on."""
@@ -143,7 +148,7 @@ class Calls:
         """Refuse new calls, and shut down all open ones."""
         with self.lock:
             self.refuses = True
-            calls, self._open = self._open, set()
+            calls, self._open = self._open or (), None
             self._cut += len(calls)
             for call in calls:
                 call.cut()
@@ -154,13 +159,13 @@ class Calls:
         A stop tells the app of the end first, and cuts a moment later.
         """
         with self.lock:
-            return self._cut + (len(self._open) if self.refuses else 0)
+            return self._cut + (len(self._open or ()) if self.refuses else 0)
 
     def finish(self) -> None:
         """Let what was sent off go on: the task has ended by itself."""
         with self.lock:
             self._is_over = True
-            self._open.clear()
+            self._open = None
 
     def tell(self) -> None:
         """Raise in a thread that works for the stopped task.
@@ -168,57 +173,15 @@ class Calls:
         :raises SourceStopped: always.
         """
         self._refused_at = time.monotonic()
-        if _is_librarys_thread():
-            raise _ThreadStopped
-        self.let_through()
-        raise SourceStopped
+        here = _bound.get()
+        error = cleanup.stopped_error(None if here is None else here.thread)
+        if not isinstance(error, cleanup.ThreadStopped):
+            cleanup.begin(self)
+        raise error
 
     def was_refused_within(self, seconds: float) -> bool:
         """Tell whether a thread was told of the stop in the last seconds."""
         return time.monotonic() - self._refused_at < seconds
-
-    def let_through(self) -> None:
-        """Let requests of this thread or asyncio task pass for its cleanup."""
-        _told.set((self, time.monotonic()))
-
-    def note_seen(self) -> None:
-        """Note that this thread or asyncio task has seen that the task is stopped."""
-        _seen.set(self)
-
-    def _is_cleanup(self) -> bool:
-        told = _told.get()
-        if told is not None and told[0] is self:
-            return time.monotonic() - told[1] < CLEANUP_TIME
-        # In an `except` or a `finally`, also of an inner generator that was closed.
-        error = sys.exc_info()[1]
-        if isinstance(error, _ThreadStopped):
-            return False
-        if isinstance(error, SourceStopped | GeneratorExit | asyncio.CancelledError):
-            self.let_through()
-            return True
-        return _is_cancelled()
-
-
-def _is_librarys_thread() -> bool:
-    binding = _bound.get()
-    if binding is None or binding.thread == threading.get_ident():
-        return False
-    thread = threading.current_thread()
-    # A pool's thread hands on any exception. So do the classes that have a run() of
-    # their own, like anyio's, and the greenlets that are no Thread.
-    return (
-        type(thread).run is threading.Thread.run
-        and not isinstance(thread, threading._DummyThread)
-        and getattr(thread, "_target", None) is not concurrent.futures.thread._worker
-    )
-
-
-def _is_cancelled() -> bool:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return False
-    return task is not None and task.cancelling() > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +189,13 @@ class Binding:
     """What a thread or asyncio task works for.
 
     :param in_view: whether it is a view that works for the task, and not its source.
+    :param is_shielded: whether its calls are not to be touched.
     :param thread: where it was bound. Threads that copy the context are others.
     """
 
     calls: Calls
     in_view: bool
+    is_shielded: bool
     thread: int
 
 
@@ -240,16 +205,17 @@ def bound() -> Binding | None:
 
 
 def bound_calls() -> Calls | None:
-    """Return the calls of the task that this thread or asyncio task works for."""
+    """Return the calls that this thread or asyncio task makes for a task."""
     binding = _bound.get()
-    return None if binding is None else binding.calls
+    return None if binding is None or binding.is_shielded else binding.calls
 
 
-def bind(calls: Calls | None, *, in_view: bool = False) -> Binding | None:
-    """Let this context work for a task, or for none; return what it worked for."""
+def bind(
+    calls: Calls, *, in_view: bool = False, is_shielded: bool = False
+) -> Binding | None:
+    """Let this context work for a task; return what it worked for before."""
     before = _bound.get()
-    thread = threading.get_ident()
-    _bound.set(None if calls is None else Binding(calls, in_view, thread))
+    _bound.set(Binding(calls, in_view, is_shielded, threading.get_ident()))
     return before
 
 
@@ -259,9 +225,9 @@ def restore(before: Binding | None) -> None:
 
 
 @contextmanager
-def binding(calls: Calls | None) -> Iterator[None]:
-    """Let a with block work for a task, or for none."""
-    before = bind(calls)
+def binding(calls: Calls, *, is_shielded: bool = False) -> Iterator[None]:
+    """Let a with block work for a task."""
+    before = bind(calls, is_shielded=is_shielded)
     try:
         yield
     finally:

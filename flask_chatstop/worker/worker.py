@@ -148,17 +148,27 @@ class Worker:
         :returns: the tasks that were running or stopping.
         :raises BackendError: the store failed; those that run here are stopped.
         """
-        stopped = {
-            task.record.task_id: task.record
-            for task in self._running.all()
-            if task.record.owner.matches(app, source, user) and task.stop()
-        }
+        here = self._stop_here(app, source, user)
+        stopped = {record.task_id: record for record in here}
         for info in self.backend.tasks(app=app, source=source, user=user):
             outcome = self.stop(info.record.task_id, info.record.owner)
             # It may have reported its end since it was listed.
             if outcome in (StopOutcome.STOPPING, StopOutcome.STOPPED):
                 stopped[info.record.task_id] = info.record
         return list(stopped.values())
+
+    def _stop_here(
+        self, app: str | None, source: str | None, user: str
+    ) -> list[TaskRecord]:
+        return [
+            task.record
+            for task in self._running.all()
+            if task.record.owner.matches(app, source, user) and task.stop()
+        ]
+
+    def running(self) -> list[RunnableTask]:
+        """Return the tasks that run in this process."""
+        return self._running.all()
 
     def ended(self, task: RunnableTask, reason: EndReason) -> None:
         """Have an end reported to the store; return at once."""

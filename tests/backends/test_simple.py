@@ -232,7 +232,7 @@ def test_the_check_leaves_nothing_behind(backend: DictBackend) -> None:
 
 def test_its_cost_can_be_measured(redis_url: str) -> None:
     measured = subprocess.run(
-        [sys.executable, "-m", "benchmarks.simple_backend", "--rounds", "2"],
+        [sys.executable, "-m", "benchmarks.rows.simple_backend", "--rounds", "2"],
         cwd=ROOT,
         capture_output=True,
         text=True,

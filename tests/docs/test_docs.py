@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,7 @@ from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 import flask_chatstop
-from flask_chatstop import ChatStop, EndReason, GenerationTask
+from flask_chatstop import ChatStop, EndReason, GenerationTask, current_task
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.testing import ALICE, listening, new_record, wait_until
 from tests.support.chat import AUTH, Answer, Chat, Source
@@ -177,6 +178,65 @@ def test_the_test_in_the_tutorial_passes(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(app)
     (tmp_path / "test_app.py").write_text(test)
     run_pytest(tmp_path)
+
+
+def test_the_async_source_of_its_page_is_stopped_while_the_model_is_silent(
+    silent: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", silent.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    names = names_of("async-sources.md")
+    client: FlaskClient = names.app.test_client()
+    body = {"user": "abc-123", "query": "hello"}
+    answer = Answer(client.post("/v1/chat-messages", json=body, headers=AUTH))
+    assert [answer.next()["answer"] for _ in TOKENS] == TOKENS
+    assert silent.calls[0].silent.wait(5)
+    stop = f"/v1/chat-messages/{answer.task_id}/stop"
+    assert client.post(stop, json={"user": "abc-123"}, headers=AUTH).status_code == 200
+    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert silent.calls[0].closed.wait(5)
+
+
+def test_the_history_of_the_page_stays_valid_after_a_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = names_of("inside-a-source.md")
+    names.history.clear()
+    running, gone = threading.Event(), threading.Event()
+
+    def tool() -> str:
+        running.set()
+        while not current_task.wait(1.0):
+            pass
+        current_task.raise_if_stopped()
+        return "never"
+
+    def close_open_calls() -> None:
+        original()
+        gone.set()
+
+    original = names.close_open_calls
+    monkeypatch.setattr(names, "run_the_tests", tool)
+    monkeypatch.setattr(names, "close_open_calls", close_open_calls)
+    client: FlaskClient = names.app.test_client()
+    answer = Answer(client.post("/v1/chat-messages", headers=AUTH))
+    answer.next()
+    assert running.wait(5)
+    stop = f"/v1/chat-messages/{answer.task_id}/stop"
+    client.post(stop, json={"user": "abc-123"}, headers=AUTH)
+    answer.rest()
+    assert gone.wait(5)
+    called = [m for m in names.history if m.get("tool_calls")]
+    results = [m["tool_call_id"] for m in names.history if m["role"] == "tool"]
+    assert results == [call["id"] for m in called for call in m["tool_calls"]]
+
+
+def test_the_test_on_the_page_about_sources_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = names_of("inside-a-source.md")
+    monkeypatch.setattr(names, "run_the_tests", lambda: "passed")
+    names.test_a_stopped_answer_is_kept()
 
 
 def test_the_loop_of_the_recipe_is_stopped_and_reports_its_end() -> None:

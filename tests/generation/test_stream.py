@@ -436,7 +436,7 @@ def test_a_reader_is_woken_when_somebody_else_ends_its_task(
 def test_a_source_that_is_not_iterable_is_refused_at_once(
     task: GenerationTask, chunks: Any
 ) -> None:
-    with pytest.raises(TypeError, match="plain iterable"):
+    with pytest.raises(TypeError, match="must be an iterable"):
         task.stream(chunks)
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from flask_chatstop import GenerationTask
-from flask_chatstop.generation import source as source_module
+from flask_chatstop.generation import watch
 from flask_chatstop.testing import wait_until
 from tests.support.apps import new_task
 from tests.support.chat import Chat
@@ -23,8 +23,8 @@ def task() -> GenerationTask:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warn after moments, not after seconds."""
-    monkeypatch.setattr(source_module, "BLOCKED_AFTER", 0.1)
-    monkeypatch.setattr(source_module, "THREAD_AFTER", 0.3)
+    monkeypatch.setattr(watch, "BLOCKED_AFTER", 0.1)
+    monkeypatch.setattr(watch, "THREAD_AFTER", 0.3)
 
 
 def test_a_source_that_is_still_blocked_is_logged_with_the_place(

@@ -58,6 +58,6 @@ def begin() -> dict[str, int]:
 
 
 def left() -> Response:
-    """Wait until no thread is left of what came since, and tell what was logged."""
-    threads = leftovers.wait(float(request.args["timeout"]))
-    return jsonify(threads=threads, records=records.all())
+    """Wait until nothing is left of what came since, and tell what was logged."""
+    threads, tasks = leftovers.wait(float(request.args["timeout"]))
+    return jsonify(threads=threads, tasks=tasks, records=records.all())

@@ -67,5 +67,15 @@ PROVIDERS = Environment("test-providers", only=("*",), but=("llama_index*",))
 ENVIRONMENTS = [
     PROVIDERS,
     # With the newest openai that runs on httpx.
-    Environment("test-llama-index", only=("llama_index*", "openai*")),
+    Environment("test-llama-index", only=("llama_index*", "openai*", "async_openai*")),
 ]
+if os.environ.get("CHATSTOP_OLDEST"):
+    only = (
+        "anthropic*",
+        "boto3*",
+        "httpx_text",
+        "openai_chat",
+        "requests*",
+        "urllib3*",
+    )
+    ENVIRONMENTS.append(Environment("test-oldest", only=only))

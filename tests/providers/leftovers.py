@@ -1,5 +1,6 @@
-"""The threads and greenlets that a source has left behind."""
+"""The threads, greenlets and asyncio tasks that a source has left behind."""
 
+import asyncio
 import concurrent.futures.thread
 import gc
 import queue
@@ -11,6 +12,8 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from flask_chatstop.generation.loop import source_loop
 
 #: Where a thread is that waits for work and does none: a pool's, which libraries keep
 #: for the process, a server's, and one of llama-index's chat memory, a database.
@@ -32,21 +35,27 @@ class Leftovers:
 
     def begin(self) -> None:
         """Take all that runs now for the app's own."""
-        self._known = weakref.WeakSet(runner for runner, _ in _stacks())
+        self._known = weakref.WeakSet([*_tasks(), *(runner for runner, _ in _stacks())])
 
-    def wait(self, timeout: float) -> list[str]:
-        """Wait until nothing new is left, and tell what is by then."""
+    def wait(self, timeout: float) -> tuple[list[str], list[str]]:
+        """Wait until nothing new is left, and tell the threads and tasks by then."""
         deadline = time.monotonic() + timeout
-        while (left := self._left()) and time.monotonic() < deadline:
+        while any(left := self._left()) and time.monotonic() < deadline:
             time.sleep(0.01)  # a thread's end cannot be waited for by one who lists all
         return left
 
-    def _left(self) -> list[str]:
-        return [
+    def _left(self) -> tuple[list[str], list[str]]:
+        threads = [
             _describe(runner, stack)
             for runner, stack in _stacks()
             if runner not in self._known and not _is_idle(stack)
         ]
+        return threads, [repr(task) for task in _tasks() if task not in self._known]
+
+
+def _tasks() -> set["asyncio.Task[object]"]:
+    """Give the asyncio tasks on the loop of the async sources, which begins with it."""
+    return asyncio.all_tasks(source_loop().loop)
 
 
 def _stacks() -> Iterator[tuple[object, list[types.FrameType]]]:

@@ -19,7 +19,7 @@ WORKERS = {
 }
 
 #: So that no library asks for anything outside of this host.
-_OFFLINE = {
+OFFLINE = {
     "ANONYMIZED_TELEMETRY": "false",
     "AWS_ACCESS_KEY_ID": "any",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -28,6 +28,7 @@ _OFFLINE = {
     "LANGSMITH_TRACING": "false",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "NO_PROXY": "*",
+    "OPENAI_AGENTS_DISABLE_TRACING": "true",
 }
 
 
@@ -55,7 +56,7 @@ class Site:
         return Reader(self.server, body=body)
 
     def left(self, timeout: float = 5) -> dict[str, list[str]]:
-        """Wait for the threads of the source, and give those left, and the records."""
+        """Wait for the end of the source's threads and tasks, and tell what is left."""
         response = self._client.get(
             f"{self.server.url}/debug/left", params={"timeout": timeout}
         )
@@ -64,8 +65,9 @@ class Site:
 
     def assert_nothing_is_left(self) -> None:
         left = self.left()
-        threads, records = left["threads"], left["records"]
+        threads, tasks, records = left["threads"], left["tasks"], left["records"]
         assert not threads, "\n".join(["a thread of the source is left:", *threads])
+        assert not tasks, "\n".join(["an asyncio task of it is left:", *tasks])
         assert not records, "\n".join(["something was logged:", *records])
         # As gevent writes of a greenlet that failed.
         log = self.server.log.read_text()[self._log_read :]
@@ -100,7 +102,7 @@ def site(environment: Environment, worker: str, path: Path, ca: Path) -> Iterato
                     *("--timeout", "120", "--graceful-timeout", "2", *WORKERS[worker]),
                 ],
                 cwd=ROOT,
-                env={**os.environ, **_OFFLINE, **trust, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **OFFLINE, **trust, "PYTHONUNBUFFERED": "1"},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=[listener.fileno()],

@@ -15,7 +15,15 @@ from tests.providers.server import TOKENS, Provider, provider
 from tests.providers.site import WORKERS, Site, read_until
 
 #: One for each HTTP library, and each way to make its TLS context, below the others.
-TLS = ["boto3_converse", "httpx_text", "ollama_chat", "openai_chat", "requests_text"]
+TLS = [
+    "async_litellm_completion",
+    "async_openai_chat",
+    "boto3_converse",
+    "httpx_text",
+    "ollama_chat",
+    "openai_chat",
+    "requests_text",
+]
 
 
 class Cell(NamedTuple):

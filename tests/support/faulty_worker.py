@@ -14,7 +14,7 @@ from flask_chatstop import (
     TaskRecord,
 )
 from flask_chatstop.testing import new_record
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 
 
 class FaultyBackend(MemoryBackend):

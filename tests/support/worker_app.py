@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from flask_chatstop import ChatStop, StopBackend, chat_response
 from flask_chatstop.config import AppState
 from flask_chatstop.testing import wait_until
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 
 HEADERS = {"Authorization": "Bearer key"}
 

@@ -15,7 +15,7 @@ from flask_chatstop import (
     task_ended,
 )
 from flask_chatstop.config import AppState
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 from tests.support.breakable_stores import Line
 
 HEADERS = {"Authorization": "Bearer key"}

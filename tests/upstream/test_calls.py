@@ -26,7 +26,7 @@ from flask_chatstop import (
     task_ended,
 )
 from flask_chatstop.testing import wait_until
-from flask_chatstop.upstream import calls
+from flask_chatstop.upstream import calls, cleanup
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, Chat
 from tests.support.provider import Provider, provider
@@ -258,8 +258,8 @@ def test_a_view_works_for_its_task_within_the_with_block_only(
     assert calls.bound() is None, "start() has bound the task to the view's thread"
     with task, task:
         with task.shield():
-            assert calls.bound() is None
-        assert calls.bound() is not None
+            assert calls.bound_calls() is None
+        assert calls.bound_calls() is not None
     assert calls.bound() is None
     with pytest.raises(ZeroDivisionError), task:
         _ = 1 / 0
@@ -434,6 +434,52 @@ def test_a_save_after_a_look_at_stopped_arrives_though_it_is_the_first_request(
     assert len(other.calls) == 1
 
 
+@pytest.mark.parametrize("way", ["except", "on_stop"])
+def test_a_save_is_no_first_request_where_the_model_is_read_by_something_else(
+    task: GenerationTask, other: Provider, way: str
+) -> None:
+    over, stopped = threading.Event(), threading.Event()
+    if way == "on_stop":
+        task.on_stop(stopped.set)
+
+    def source() -> Iterator[str]:
+        yield "token"
+        try:
+            assert stopped.wait(5)
+            if way == "except":
+                raise ConnectionError("closed")
+        except ConnectionError:
+            requests.post(other.url, timeout=60)
+        else:
+            requests.post(other.url, timeout=60)
+
+    stream = task.stream(finally_set(source(), over))
+    next(stream)
+    task.stop()
+    stopped.set()
+    assert over.wait(5)
+    assert len(other.calls) == 1
+
+
+def test_the_first_request_of_a_task_is_refused_after_its_stop(
+    task: GenerationTask, silent: Provider
+) -> None:
+    over, stopped = threading.Event(), threading.Event()
+
+    def source() -> Iterator[str]:
+        yield "thinking"
+        assert stopped.wait(5)
+        requests.post(silent.url, timeout=60)
+        yield "never"
+
+    stream = task.stream(finally_set(source(), over))
+    next(stream)
+    task.stop()
+    stopped.set()
+    assert over.wait(5)
+    assert silent.calls == []
+
+
 def test_what_is_saved_in_finally_arrives_even_at_the_origin_of_the_model(
     task: GenerationTask, silent: Provider
 ) -> None:
@@ -456,7 +502,7 @@ def test_what_is_saved_in_finally_arrives_even_at_the_origin_of_the_model(
 def test_cleanup_has_an_end(
     task: GenerationTask, silent: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "CLEANUP_TIME", 0.0)
+    monkeypatch.setattr(cleanup, "CLEANUP_TIME", 0.0)
     over = threading.Event()
     silent.then = "end"
 

@@ -1,14 +1,19 @@
 """Hanging up, with the real libraries, on a real server that has gone silent."""
 
+import asyncio
+import concurrent.futures
 import http.client
+import io
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import anthropic
+import grpc
 import httpx
 import httpx2
 import openai
@@ -16,11 +21,15 @@ import pytest
 import requests
 import trustme
 import urllib3
+import websockets.sync.client
+import websockets.sync.server
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived
+from websockets.sync.server import ServerConnection
 
 from flask_chatstop import hang_up
+from flask_chatstop.upstream.hang_up import warn_of_unknown
 from tests.support.provider import Provider, provider
 
 # Each opens a streaming response, and gives it with what to iterate over.
@@ -329,3 +338,113 @@ def test_a_bare_socket_is_shut_down_once() -> None:
 )
 def test_what_has_no_connection_cannot_be_hung_up_on(response: object) -> None:
     assert hang_up(response) is False
+
+
+def test_a_process_is_terminated() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert hang_up(process) is True
+        assert process.wait(5) != 0
+
+
+def test_a_grpc_call_is_cancelled() -> None:
+    cancelled, asked = threading.Event(), threading.Event()
+
+    def answer(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        context.add_callback(cancelled.set)
+        yield b"token"
+        asked.set()
+        cancelled.wait(30)
+
+    handler = grpc.unary_stream_rpc_method_handler(answer)
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("Model", {"Ask": handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_stream("/Model/Ask")(b"hello")
+        assert next(call) == b"token"
+        assert asked.wait(5)
+        assert hang_up(call) is True
+        assert cancelled.wait(5)
+        with pytest.raises(grpc.RpcError):
+            next(call)
+    server.stop(None).wait(5)
+
+
+def test_an_async_response_is_hung_up_on_from_another_thread(
+    silent_or_tls: Provider, authority: trustme.CA
+) -> None:
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    opened: list[httpx.Response] = []
+    is_open, ended = threading.Event(), list[BaseException]()
+
+    async def read() -> None:
+        async with (
+            httpx.AsyncClient(verify=tls, timeout=None) as client,
+            client.stream("POST", f"{silent_or_tls.url}/chat/completions") as reply,
+        ):
+            opened.append(reply)
+            is_open.set()
+            try:
+                async for _ in reply.aiter_raw():
+                    pass
+            except httpx.HTTPError as error:
+                ended.append(error)
+
+    thread = threading.Thread(target=lambda: asyncio.run(read()))
+    thread.start()
+    assert is_open.wait(5)
+    assert silent_or_tls.calls[0].silent.wait(5)
+    assert hang_up(opened[0]) is True
+    thread.join(5)
+    assert len(ended) == 1
+    assert silent_or_tls.calls[0].closed.wait(5)
+
+
+class _AsyncOnly:
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("upstream", "advice"),
+    [
+        (_AsyncOnly(), "have its event loop close it by task.on_stop()"),
+        (io.BytesIO(), "give its close() to task.on_stop()"),
+        ((x for x in ""), "give the provider's streaming response as upstream"),
+        ("text", "give the provider's streaming response as upstream, or"),
+    ],
+)
+def test_what_cannot_be_hung_up_on_is_named_with_what_to_do(
+    upstream: object, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_unknown(upstream)
+    assert f"Cannot hang up on a {type(upstream).__name__}; {advice}" in caplog.text
+
+
+def test_an_asyncio_task_is_named_with_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def warn() -> None:
+        warn_of_unknown(asyncio.current_task())
+
+    asyncio.run(warn())
+    assert (
+        "give loop.call_soon_threadsafe(task.cancel) to task.on_stop()" in caplog.text
+    )
+
+
+def test_a_websocket_is_named_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    def serve(connection: ServerConnection) -> None:
+        connection.recv()
+
+    with websockets.sync.server.serve(serve, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever).start()
+        port = server.socket.getsockname()[1]
+        with websockets.sync.client.connect(f"ws://127.0.0.1:{port}") as connection:
+            assert hang_up(connection) is False
+            warn_of_unknown(connection)
+        server.shutdown()
+    assert "give its close() to task.on_stop()" in caplog.text

@@ -48,6 +48,7 @@ def by_requests() -> Iterator[Post]:
         yield lambda url: session.post(url, timeout=60).content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [by_httpx, by_httpx2, by_requests])
 def test_no_innocent_call_fails_when_stops_meet_completion(
     answers: ShortAnswers, make: Callable[[], AbstractContextManager[Post]]

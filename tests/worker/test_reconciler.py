@@ -8,7 +8,7 @@ import pytest
 
 from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, wait_until
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 from tests.support.faulty_worker import FaultyBackend, Task, begin
 
 

@@ -1,9 +1,6 @@
 """The worker's threads: rings, sweeps, renewals, outages, the end of a process."""
 
 import gc
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import weakref
@@ -13,9 +10,9 @@ import pytest
 
 from flask_chatstop import BackendError, EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.testing import ALICE, new_record, wait_until
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 from tests.support.faulty_worker import FaultyBackend, Task, begin
-from tests.support.paths import ROOT
+from tests.support.scripts import run
 
 
 def test_a_stop_rings_the_worker_that_runs_the_task(
@@ -245,25 +242,6 @@ def test_a_worker_that_nobody_holds_goes_away(backend: FaultyBackend) -> None:
     wait_until(is_gone)
 
 
-def run(code: str) -> str:
-    """Run a program, and give what it printed."""
-    process = subprocess.run(
-        [
-            sys.executable,
-            *("-W", "error"),
-            *("-W", "ignore:This process:DeprecationWarning"),  # fork, since 3.12
-            *("-c", textwrap.dedent(code)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "Traceback" not in process.stderr
-    return process.stdout
-
-
 def test_a_process_that_exits_ends_what_it_ran_and_reports_it() -> None:
     printed = run(
         """
@@ -367,7 +345,7 @@ def test_a_collection_that_ends_a_task_may_come_at_any_moment() -> None:
         """
         import gc, threading
         from flask_chatstop import EndReason, MemoryBackend
-        from flask_chatstop.worker.worker import Worker
+        from flask_chatstop.worker import Worker
         from tests.support.faulty_worker import Task, begin
 
         class Collecting(str):

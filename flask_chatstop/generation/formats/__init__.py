@@ -1,1 +1,1 @@
-"""How an answer reads on the wire."""
+"""How an answer reads on the wire. Nothing of it is public yet."""

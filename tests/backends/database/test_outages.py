@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, listening, new_record, wait_until
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 from tests.support.servers.postgresql import PostgreSQLServer
 
 Open = Callable[..., DatabaseBackend]

@@ -38,7 +38,7 @@ import os, sys, threading
 from flask_chatstop import StopOutcome
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, new_record
-from flask_chatstop.worker.worker import Worker
+from flask_chatstop.worker import Worker
 
 url, by_engine = sys.argv[1:]
 source = url

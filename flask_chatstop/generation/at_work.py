@@ -1,0 +1,165 @@
+"""What code can do with the task that it works for: a source, a view, a thread."""
+
+import abc
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.errors import SourceStopped
+from flask_chatstop.upstream import cleanup, hooks
+from flask_chatstop.upstream.calls import Binding, Calls, bind, binding, bound, restore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What this context worked for before each `with task:` that it is in.
+_outer: ContextVar[tuple[Binding | None, Any] | None] = ContextVar(
+    "chatstop_outer", default=None
+)
+
+
+class TaskAtWork(abc.ABC):
+    """A task as the code sees it that works for its answer."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        # Reentrant: the garbage collector may run an app's own `finally: task.end()`
+        # in the thread that holds it.
+        self._lock = threading.RLock()
+        self._stopped = False
+        self._end_reason: EndReason | None = None
+        self._unwanted: threading.Event | None = None
+
+    @property
+    @abc.abstractmethod
+    def id(self) -> str:
+        """The task id, which the client sends to stop it."""
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """How the generation ended, ``None`` while it runs."""
+        return self._end_reason
+
+    @abc.abstractmethod
+    def _stopped_error(self) -> Exception:
+        """Return what a view is told of a stop by."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has asked the task to stop."""
+        if self._stopped and self._is_at_work:
+            # Who looks will clean up next, and may save what there is.
+            cleanup.note_seen(self._calls)
+        return self._stopped
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether this thread or asyncio task works for the task."""
+        here = bound()
+        return here is not None and here.calls is self._calls
+
+    @property
+    def _is_unwanted(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._stopped or self._end_reason not in (None, EndReason.FINISHED)
+
+    def raise_if_stopped(self) -> None:
+        """Leave work that nobody waits for any more.
+
+        :raises TaskStopped: somebody has asked the task to stop.
+        :raises SourceStopped: the same in the source of the task, and also after its
+            client has left.
+        """
+        here = bound()
+        is_source = here is not None and here.calls is self._calls and not here.in_view
+        if is_source and self._is_unwanted:
+            self._calls.tell()
+        if self._stopped:
+            raise self._stopped_error()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nobody waits for the answer any more, instead of sleeping.
+
+        ::
+
+            while not machine.is_ready():
+                if task.wait(1.0):
+                    return
+
+        :param timeout: seconds; without one it waits for as long as it takes.
+        :returns: whether the task was stopped or has ended, as when its client left.
+        """
+        with self._lock:
+            if self._unwanted is None:
+                self._unwanted = threading.Event()
+            if self._is_unwanted:
+                self._unwanted.set()
+        is_over = self._unwanted.wait(timeout)
+        if is_over and self._is_at_work:
+            cleanup.note_seen(self._calls)
+        return is_over
+
+    def __enter__(self) -> Self:
+        """Let a view work for the task: a stop ends the calls that are made here.
+
+        ::
+
+            with task:
+                reply = client.chat.completions.create(..., stream=True)
+
+        :raises TaskStopped: on leaving, if a call here was cut or refused.
+        """
+        if self._calls.is_tracking:
+            hooks.install()
+        before = bind(self._calls, in_view=True)
+        _outer.set((before, _outer.get()))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        before, outer = _outer.get() or (None, None)
+        _outer.set(outer)
+        restore(before)
+        if isinstance(exc, SourceStopped):
+            # Flask handles no BaseException.
+            raise self._stopped_error() from exc
+
+    def bind(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return a function that works for the task, for a thread of the app.
+
+        ::
+
+            Thread(target=task.bind(work)).start()
+
+        Only a thread that works for the task has its calls hung up on. The thread of
+        the source does, and one that copies its context. A plain thread does not.
+        """
+        calls = self._calls
+        if calls.is_tracking:
+            hooks.install()
+
+        @wraps(function)
+        def bound_function(*args: P.args, **kwargs: P.kwargs) -> T:
+            with binding(calls):
+                return function(*args, **kwargs)
+
+        return bound_function
+
+    def shield(self) -> AbstractContextManager[None]:
+        """Let calls pass that a stop is not to touch, like saving a partial answer.
+
+        ::
+
+            with task.shield():
+                requests.put(url, json={"text": text})
+        """
+        return binding(self._calls, is_shielded=True)

@@ -1,0 +1,87 @@
+"""What an app registers to be told of the moments of a task."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask_chatstop.checks import check_callable
+from flask_chatstop.generation.at_work import TaskAtWork
+from flask_chatstop.generation.end import GenerationEnd
+from flask_chatstop.generation.reader import Reader
+from flask_chatstop.upstream.calls import Calls
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class TaskWithCallbacks(TaskAtWork):
+    """A task that tells of its stop, its end, and the end of its source."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls)
+        self._source: Reader[Any] | None = None
+        self._on_stop: list[Callable[[], object]] = []
+        self._on_end: list[Callable[[GenerationEnd], object]] = []
+        self._on_source_end: list[Callable[[], object]] = []
+
+    def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
+        """Have ``callback()`` called when the task is stopped, at once if it was.
+
+        It runs in a thread of its own, or in the caller's if the stop came before,
+        without an app context. What it raises is logged. May be used as a decorator.
+
+        :raises TypeError: it cannot be called.
+        """
+        check_callable("on_stop", callback)
+        self._calls.has_other_upstream = True
+        with self._lock:
+            if not self._stopped:
+                self._on_stop.append(callback)
+                return callback
+        self._call_on_stop(callback)
+        return callback
+
+    def on_end(
+        self, callback: Callable[[GenerationEnd], T]
+    ) -> Callable[[GenerationEnd], T]:
+        """Have ``callback(end)`` called once when the generation has ended.
+
+        It runs with the app context pushed, in the thread that saw the end, before
+        the client is told of it. What it raises is logged. May be used as a
+        decorator.
+
+        :raises RuntimeError: the generation has ended already.
+        :raises TypeError: it cannot be called.
+        """
+        check_callable("on_end", callback)
+        with self._lock:
+            if self._end_reason is not None:
+                raise RuntimeError(f"Task {self.id} has ended; register on_end before.")
+            self._on_end.append(callback)
+        return callback
+
+    def on_source_end(self, callback: Callable[[], T]) -> Callable[[], T]:
+        """Have ``callback()`` called once when the source is really over.
+
+        A stop ends the stream at once, and ``on_end`` is called then. The source may
+        work on, in a tool or in a ``finally``. This is called after its last line,
+        with an app context pushed, and at once if the source is over. What it raises
+        is logged. May be used as a decorator.
+
+        :raises TypeError: it is not callable.
+        """
+        check_callable("on_source_end", callback)
+        with self._lock:
+            source = self._source
+            if source is None:
+                self._on_source_end.append(callback)
+                return callback
+        source.when_gone(callback)
+        return callback
+
+    def _call_on_stop(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            logger.exception("on_stop of task %s failed.", self.id)

@@ -1,0 +1,30 @@
+"""The worker of an app that has chatstop switched off."""
+
+from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
+from flask_chatstop.worker.running import RunnableTask
+from flask_chatstop.worker.worker import Worker
+
+
+class DisabledWorker(Worker):
+    """Knows the tasks of this process, and has neither a store nor threads."""
+
+    def start(self, task: RunnableTask) -> None:
+        self._running.add(task)
+        self._running.announced(task.record)
+
+    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+        task = self._running.get(task_id)
+        if task is not None and task.record.owner == owner and task.stop():
+            return StopOutcome.STOPPING
+        return StopOutcome.MISSING
+
+    def stop_all(
+        self, *, app: str | None, source: str | None, user: str
+    ) -> list[TaskRecord]:
+        return self._stop_here(app, source, user)
+
+    def ended(self, task: RunnableTask, reason: EndReason) -> None:
+        self._running.forget(task)
+
+    def abandon(self, task: RunnableTask) -> None:
+        task.end(EndReason.FAILED)

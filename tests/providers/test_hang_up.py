@@ -1,0 +1,56 @@
+"""``hang_up()`` knows the wrappers of libraries whose calls are not tracked."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.providers.environments import ENVIRONMENTS
+from tests.providers.server import provider
+from tests.providers.site import OFFLINE
+from tests.support.paths import ROOT
+
+_OPENED = {
+    "litellm": """
+import litellm
+upstream = litellm.completion(
+    model="openai/loopback", api_base=f"{url}/v1", api_key="any", stream=True,
+    messages=[{"role": "user", "content": "hello"}],
+)
+next(upstream)
+""",
+    "boto3": """
+import boto3
+client = boto3.client("bedrock-runtime", endpoint_url=url)
+upstream = client.converse_stream(
+    modelId="loopback", messages=[{"role": "user", "content": [{"text": "hello"}]}]
+)["stream"]
+""",
+}
+_HANG_UP = """
+import sys
+from flask_chatstop import hang_up
+url = sys.argv[1]
+{opened}
+assert hang_up(upstream) is True
+input()
+"""
+
+
+@pytest.mark.parametrize("library", sorted(_OPENED))
+def test_the_streams_of_a_library_are_hung_up_on(library: str) -> None:
+    python = ENVIRONMENTS[0].python()
+    code = _HANG_UP.format(opened=_OPENED[library])
+    with (
+        provider("silent") as upstream,
+        subprocess.Popen(
+            [python, "-c", code, upstream.url],
+            cwd=ROOT,
+            env={**os.environ, **OFFLINE},
+            stdin=subprocess.PIPE,
+        ) as process,
+    ):
+        call = upstream.wait_until_settled()
+        assert call.closed.wait(30)
+        process.communicate(b"\n", timeout=10)
+        assert process.returncode == 0
