@@ -4,6 +4,9 @@
 """
 
 #: The modules in ``benchmarks.rows`` that are measured, in the order of the page.
-ROWS = ("stop_latency", "chunk", "route", "growth", "fan_out", "traffic", "table_size")
+ROWS = (
+    *("stop_latency", "chunk", "async_sources", "route", "growth", "fan_out"),
+    *("traffic", "table_size"),
+)
 #: Those that take long, and are measured only if asked for.
 LONG_ROWS = ("fuzz",)
