@@ -62,9 +62,10 @@ class AsyncSourceReader(Reader[T]):
             self._loop.loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        self._is_cancelled = True
-        if self._task is not None:
+        # A source that has ended by itself is left to close what it holds.
+        if self._task is not None and (self._is_cancelled or not self._is_over):
             self._task.cancel()
+        self._is_cancelled = True
         # A cancelled library closes its connections. What it leaves open, or what
         # swallows the cancellation, is hung up on.
         asyncio.get_running_loop().call_later(_GRACE, self._calls.cut)
