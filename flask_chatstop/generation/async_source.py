@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import sys
+import time
 from collections.abc import AsyncIterable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 #: Seconds that a cancelled source has to close its connections by itself.
 _GRACE = 0.1
+#: Seconds that the interpreter is left to the loop that was woken to cancel a source.
+_FOR_THE_LOOP = 0.0001
 
 
 class AsyncSourceReader(Reader[T]):
@@ -60,6 +63,8 @@ class AsyncSourceReader(Reader[T]):
             return
         with suppress(RuntimeError):  # the loop is closed, since the process exits
             self._loop.loop.call_soon_threadsafe(self._cancel)
+            if not self._is_over:
+                time.sleep(_FOR_THE_LOOP)
 
     def _cancel(self) -> None:
         # A source that has ended by itself is left to close what it holds.
