@@ -9,6 +9,7 @@ ROWS = (
     "library_stops",
     "chunk",
     "tracking",
+    "async_sources",
     "route",
     "growth",
     "fan_out",

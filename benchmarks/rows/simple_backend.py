@@ -1,7 +1,8 @@
 """What a backend from two methods costs beside the package's own on the same store.
 
-``python -m benchmarks.rows.simple_backend`` prints the table of docs/writing-a-backend.md:
-round trips and time of each call, and the times as ratios to the package's own.
+``python -m benchmarks.rows.simple_backend`` prints the table of
+docs/writing-a-backend.md: round trips and time of each call, and the times as ratios to
+the package's own.
 """
 
 import argparse

@@ -115,11 +115,14 @@ def _serve(pipe: Connection) -> None:
 
 
 class Call:
-    """One answer of the provider."""
+    """One answer of the provider.
 
-    def __init__(self, provider: "Provider", path: str) -> None:
+    :param asked: what its client puts behind the URL that it is given.
+    """
+
+    def __init__(self, provider: "Provider", path: str, asked: str = "") -> None:
         self._provider = provider
-        self._path = path
+        self._path = path + asked
         self.url = provider.url + path
 
     def wait_until_begun(self) -> None:
@@ -148,9 +151,9 @@ class Provider:
         self._moments: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
-    def call(self, model: str) -> Call:
+    def call(self, model: str, asked: str = "") -> Call:
         """Name an answer that somebody is to ask the provider for."""
-        return Call(self, f"/{model}/{next(self._numbers)}")
+        return Call(self, f"/{model}/{next(self._numbers)}", asked)
 
     def moment(self, path: str, what: str, deadline: float) -> float:
         """Wait until something has happened, and give its moment, or infinity.

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import sys
+import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 #: Seconds that a cancelled source has to close its connections by itself.
 _GRACE = 0.1
+#: Seconds that the interpreter is left to the loop that was woken to cancel a source.
+_FOR_THE_LOOP = 0.0001
 
 
 class AsyncSourceReader(Reader[T]):
@@ -62,11 +65,14 @@ class AsyncSourceReader(Reader[T]):
             return
         with suppress(RuntimeError):  # the loop is closed, since the process exits
             self._loop.loop.call_soon_threadsafe(self._cancel)
+            if not self._is_over:
+                time.sleep(_FOR_THE_LOOP)
 
     def _cancel(self) -> None:
-        self._is_cancelled = True
-        if self._task is not None:
+        # A source that has ended by itself is left to close what it holds.
+        if self._task is not None and (self._is_cancelled or not self._is_over):
             self._task.cancel()
+        self._is_cancelled = True
         # A cancelled library closes its connections. What it leaves open, or what
         # swallows the cancellation, is hung up on.
         asyncio.get_running_loop().call_later(_GRACE, self._calls.cut)

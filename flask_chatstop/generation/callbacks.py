@@ -39,7 +39,8 @@ class TaskWithCallbacks(TaskAtWork):
             if not self._stopped:
                 self._on_stop.append(callback)
                 return callback
-        self._call_on_stop(callback)
+        with self.shield():  # it may be called in the source, and cancel by HTTP
+            self._call_on_stop(callback)
         return callback
 
     def on_end(

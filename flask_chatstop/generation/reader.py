@@ -13,7 +13,7 @@ from flask import Flask
 from flask_chatstop.generation.queue import ChunkQueue
 from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream import hooks
-from flask_chatstop.upstream.calls import Calls, bind
+from flask_chatstop.upstream.calls import Calls, bind, binding
 from flask_chatstop.upstream.given import GivenUpstream
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Reader(abc.ABC, Generic[T]):
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:
-            with self._app.app_context():
+            with binding(self._calls, is_shielded=True), self._app.app_context():
                 callback()
         except Exception:
             logger.exception("on_source_end of task %s failed.", self._name)

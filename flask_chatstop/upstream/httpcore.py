@@ -52,12 +52,21 @@ def _begin(request: Any) -> Call | None:
     calls = bound_calls()
     if calls is None:
         return None
-    agents = (value for name, value in request.headers if name.lower() == b"user-agent")
-    call = calls.open(str(request.url.origin), next(agents, b"").decode("latin-1"))
+    origin = request.url.origin
+    call = calls.open(
+        (origin.scheme, origin.host, origin.port), _user_agent(request.headers)
+    )
     if call is not None:
         # A new dict: the old one may be the app's, and used for other requests.
         request.extensions = {**request.extensions, _CALL: call}
     return call
+
+
+def _user_agent(headers: list[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if len(name) == len("user-agent") and name.lower() == b"user-agent":
+            return value.decode("latin-1")
+    return ""
 
 
 def _pool(original: Method) -> Method:

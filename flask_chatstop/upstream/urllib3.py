@@ -50,15 +50,14 @@ def hooks(library: Any) -> list[Hook]:
     raise UnknownShape("classes with slots")
 
 
-def _origin(connection: Any, url: str) -> str:
+def _origin(connection: Any, url: str) -> object:
     """Return the origin that a request is for, also through a proxy."""
-    if url.startswith(("http://", "https://")):  # a proxy that forwards
+    if url.startswith("http"):  # a proxy that forwards gets the whole URL
         return url[: url.find("/", len("https://"))]
-    scheme = "https" if connection.default_port == 443 else "http"
     tunnel = getattr(connection, "_tunnel_host", None)
     if tunnel:
-        return f"{scheme}://{tunnel}:{connection._tunnel_port}"
-    return f"{scheme}://{connection.host}:{connection.port}"
+        return connection.default_port, tunnel, connection._tunnel_port
+    return connection.default_port, connection.host, connection.port
 
 
 def _request(original: Method) -> Method:

@@ -173,6 +173,23 @@ def test_a_source_that_waits_for_its_reader_is_closed(task: GenerationTask) -> N
     assert len(given) < 4 * QUEUE_SIZE
 
 
+def test_a_source_that_ends_by_itself_has_time_to_close(task: GenerationTask) -> None:
+    reported, saved = threading.Event(), threading.Event()
+
+    class Source:
+        def __aiter__(self) -> AsyncIterator[int]:
+            return count(3)
+
+        async def aclose(self) -> None:
+            await asyncio.to_thread(reported.wait, 5)
+            await asyncio.sleep(0.01)
+            saved.set()
+
+    assert list(task.stream(Source())) == [0, 1, 2]
+    reported.set()
+    assert saved.wait(5)
+
+
 def test_a_source_that_swallows_its_cancellation_delays_nobody(
     task: GenerationTask,
     caplog: pytest.LogCaptureFixture,

@@ -575,6 +575,51 @@ def test_what_observes_an_app_is_not_touched(
     assert len(silent.calls) == 2
 
 
+def test_a_cancel_call_that_is_registered_after_the_stop_arrives(
+    task: GenerationTask, silent: Provider
+) -> None:
+    over, stopped = threading.Event(), threading.Event()
+    url = f"{silent.url}/responses"
+    silent.then = "end"
+
+    def source() -> Iterator[str]:
+        requests.post(url, timeout=60)
+        yield "token"
+        assert stopped.wait(5)
+        task.on_stop(lambda: requests.post(f"{url}/cancel", timeout=60))
+
+    stream = task.stream(finally_set(source(), over))
+    next(stream)
+    task.stop()
+    stopped.set()
+    assert over.wait(5)
+    assert len(silent.calls) == 2
+
+
+def test_what_is_told_of_the_end_of_a_source_is_told_by_http_too(
+    task: GenerationTask, silent: Provider
+) -> None:
+    told = threading.Event()
+    url = f"{silent.url}/chat/completions"
+    silent.then = "end"
+
+    def source() -> Iterator[str]:
+        requests.post(url, timeout=60)
+        yield "token"
+        while not task.wait(60):
+            pass
+
+    @task.on_source_end
+    def tell() -> None:
+        requests.post(url, timeout=60)
+        told.set()
+
+    stream = task.stream(source())
+    next(stream)
+    task.stop()
+    assert told.wait(5)
+
+
 # Threads
 
 
