@@ -107,10 +107,11 @@ class StopBackend(abc.ABC):
         taken. Then nothing changes, whoever announces it.
 
         :returns: whether the id was free.
+        :raises RecordRefused: the store refuses this record, and goes on with others.
         """
 
     @abc.abstractmethod
-    def renew(self, records: Sequence[TaskRecord]) -> None:
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
         """Keep these tasks of one worker for another ``lease`` seconds.
 
         A task that the store has lost becomes running again. A task that is stopping
@@ -118,6 +119,11 @@ class StopBackend(abc.ABC):
         worker that was cut off would never learn of the stop. A task that has ended
         does not change, nor does one whose id another worker has. All records have the
         same ``worker_id``.
+
+        :returns: the ids that do not name these tasks: another worker has them, or a
+            task that has ended.
+        :raises RecordRefused: the store refuses one of them. The worker then renews
+            fewer at once, until it knows which.
         """
 
     @abc.abstractmethod
@@ -133,11 +139,16 @@ class StopBackend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
         """Record how a task has ended, and forget it after ``retention`` seconds.
 
         The first end counts, and later ones change nothing. The end of a task that is
         unknown, or that another worker has, changes nothing either.
+
+        :returns: whether this was the first end of a task that the worker had. If not,
+            the worker makes the task known, in case that its lease ran out unnoticed,
+            and tells its end again.
+        :raises RecordRefused: the store refuses this record, and goes on with others.
         """
 
     @abc.abstractmethod

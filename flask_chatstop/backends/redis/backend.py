@@ -75,16 +75,18 @@ class RedisBackend(StopBackend):
     def announce(self, record: TaskRecord) -> bool:
         return bool(self._run(scripts.announce(record, self.lease)))
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._run_all(list(scripts.renew(records, self.lease, self.retention)))
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
+        calls = list(scripts.renew(records, self.lease, self.retention))
+        replies = zip(calls, self._run_all(calls), strict=True)
+        return {call.task_ids[int(n) - 1] for call, reply in replies for n in reply}
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         call = scripts.stop(task_id, owner, self._channels, self.retention)
         reply = self._run(call)
         return StopOutcome(_text(reply))
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
-        self._run(scripts.end(record, reason, self.retention))
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
+        return bool(self._run(scripts.end(record, reason, self.retention)))
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         replies = self._run_all(list(scripts.stopping(task_ids, worker_id)))
