@@ -173,7 +173,7 @@ class Reader(abc.ABC, Generic[T]):
             with self._app.app_context():
                 callback()
         except Exception:
-            logger.exception("on_source_end of task %s failed.", self._name)
+            logger.exception("on_source_end of task %r failed.", self._name)
 
 
 def _do_nothing() -> None:

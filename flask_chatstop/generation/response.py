@@ -146,7 +146,7 @@ def _generate(
             sent_at = time.monotonic()
     except Exception as error:
         task.end(EndReason.FAILED, error)
-        logger.exception("The source of task %s failed.", task.id)
+        logger.exception("The source of task %r failed.", task.id)
     yield answer.end(task.end_reason, task.app)
 
 

@@ -94,7 +94,7 @@ class Worker:
             # store.
             self._running.look_again()
         logger.warning(
-            "Task %s runs, but only this process can stop it until the store is back.",
+            "Task %r runs, but only this process can stop it until the store is back.",
             record.task_id,
         )
 
@@ -185,7 +185,7 @@ class Worker:
             try:
                 task.end(EndReason.FAILED)
             except Exception:
-                logger.exception("The end of task %s failed.", task.record.task_id)
+                logger.exception("The end of task %r failed.", task.record.task_id)
         self._reconciler.close()
         self.backend.close()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from flask import Response, current_app
+from flask.json.provider import DefaultJSONProvider
 
 from flask_chatstop import (
     ConfigurationError,
@@ -378,12 +379,36 @@ def test_metadata_may_be_filled_in_on_the_way() -> None:
     assert end["metadata"] == {"usage": {"price": "0.1"}, "end_reason": "finished"}
 
 
+class IndentingProvider(DefaultJSONProvider):
+    """A provider of the app's own, which writes for people."""
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        return super().dumps(obj, **{**options, "indent": 2, "separators": None})
+
+
+def test_a_json_provider_that_indents_does_not_break_the_events() -> None:
+    chat = Chat(metadata={"usage": {"price": Decimal("0.1")}, "a": ["\n"]})
+    chat.app.json = IndentingProvider(chat.app)
+    raw = chat.client.post(
+        "/v1/chat-messages", json={"user": "alice"}, headers=AUTH
+    ).text
+    assert raw.count("\n") == 2 * raw.count("data: ")
+    end = json.loads(raw.split("data: ")[-1])
+    assert end["metadata"] == {
+        "usage": {"price": "0.1"},
+        "a": ["\n"],
+        "end_reason": "finished",
+    }
+
+
 class Unreadable(UserDict[str, object]):
     def __getitem__(self, key: str) -> object:
         raise KeyError(key)
 
 
-@pytest.mark.parametrize("metadata", [{"usage": object()}, Unreadable(usage=1)])
+@pytest.mark.parametrize(
+    "metadata", [{"usage": object()}, {"usage": float("nan")}, Unreadable(usage=1)]
+)
 def test_metadata_that_is_no_json_is_logged_and_left_out(
     caplog: pytest.LogCaptureFixture, metadata: Mapping[str, object]
 ) -> None:

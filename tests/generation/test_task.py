@@ -414,9 +414,9 @@ def test_a_loop_of_ones_own_looks_at_stopped_and_reports_its_end(chat: Chat) -> 
 
 def test_its_repr_tells_its_state(chat: Chat) -> None:
     task = new_task(chat)
-    assert repr(task) == f"<GenerationTask {task.id} running>"
+    assert repr(task) == f"<GenerationTask {task.id!r} running>"
     task.stop()
-    assert repr(task) == f"<GenerationTask {task.id} stopping>"
+    assert repr(task) == f"<GenerationTask {task.id!r} stopping>"
     task.end("stopped")
-    assert repr(task) == f"<GenerationTask {task.id} stopped>"
+    assert repr(task) == f"<GenerationTask {task.id!r} stopped>"
     assert hang_up(task) is False
