@@ -185,8 +185,11 @@ class GenerationTask(StreamingTask):
                     with self.shield():  # it may be called in the source
                         tell_app(self._app, self, end, callbacks)
             finally:
-                self._is_reported.set()
-                self._worker.ended(self, reason)
+                try:
+                    self._worker.ended(self, reason)
+                finally:
+                    # Last of all: another thread tells the client of the end then.
+                    self._is_reported.set()
         return True
 
     def _leave(self, reason: EndReason) -> None:

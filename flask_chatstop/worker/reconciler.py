@@ -224,4 +224,4 @@ class Reconciler:
             raise
         except Exception:
             logger.exception("The end of task %r is lost.", ends[0][0].task_id)
-        ends.popleft()
+        self._running.reported(ends.popleft()[0])

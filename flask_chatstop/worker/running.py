@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from flask_chatstop.backends import EndReason, TaskRecord
+from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.errors import TaskExists
 
 
@@ -36,6 +36,8 @@ class RunningTasks:
         self._tasks: WeakValueDictionary[str, RunnableTask] = WeakValueDictionary()
         # Begun and not reported: a task may be collected before its end is reported.
         self._unreported: set[TaskRecord] = set()
+        # Ended and not reported: the store would say that they are stopping.
+        self._ended: dict[str, tuple[TaskRecord, EndReason]] = {}
         # A renewal makes an unknown task known. It must leave out a task that is being
         # announced, or the announcement finds its own id taken.
         self._announcing: set[str] = set()
@@ -82,6 +84,14 @@ class RunningTasks:
         """Return the task with this id, if it runs here."""
         return self._tasks.get(task_id)
 
+    def outcome(self, task_id: str, owner: Owner) -> StopOutcome | None:
+        """Return what a stop finds of a task whose end the store is yet to learn."""
+        record, reason = self._ended.get(task_id, (None, None))
+        if record is None or record.owner != owner:
+            return None
+        stopped = reason is EndReason.STOPPED
+        return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
+
     def all(self) -> list[RunnableTask]:
         """Return the tasks that run now."""
         # One step: a garbage collection may remove tasks between two.
@@ -108,9 +118,15 @@ class RunningTasks:
 
     def report(self, task: RunnableTask, reason: EndReason) -> None:
         """Have the store told how a task ended; return at once."""
+        self._ended[task.record.task_id] = task.record, reason
         # In this order, so that a renewal finds the task in one place or the other.
         self.inbox.put((task.record, reason))
         self.forget(task)
+
+    def reported(self, record: TaskRecord) -> None:
+        """Leave it to the store from now on to say how a task ended."""
+        if self._ended.get(record.task_id, (None,))[0] is record:
+            del self._ended[record.task_id]
 
     def abandon(self, task: RunnableTask) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
