@@ -78,8 +78,14 @@ class Reader(abc.ABC, Generic[T]):
             if self._started or self._closed:
                 return
             # Under the lock: close() must know whether somebody will close the source.
-            self._begin()
+            # What hits the server here, like a gevent.Timeout, hits it where it waits
+            # for the thread, which has begun.
             self._started = True
+            try:
+                self._begin()
+            except Exception:
+                self._started = False
+                raise
 
     def wake(self) -> None:
         """Wake the reader of the stream, who then sees that its task is over."""

@@ -130,6 +130,9 @@ class RunningTasks:
 
     def abandon(self, task: RunnableTask) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
+        # Of a cycle, the collector has cleared the weak reference. A stop that comes
+        # before the end is to find the task.
+        self._tasks[task.record.task_id] = task
         self.inbox.put(task)
 
     def look_again(self) -> None:

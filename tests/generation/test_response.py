@@ -2,10 +2,12 @@
 
 import gc
 import json
+import signal
 import threading
 import time
 from collections import UserDict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -216,6 +218,39 @@ def test_a_client_that_leaves_can_leave_the_generation_running() -> None:
     answer.leave()
     answer.leave()  # as where a middleware closes what its server closes too
     assert chat.ends == []
+    source.go_on.set()
+    wait_until(lambda: bool(chat.ends))
+    [end] = chat.ends
+    assert (end.reason, end.text) == ("finished", "One two last")
+
+
+class Interruption(BaseException):
+    """What is raised where a server waits, like a ``gevent.Timeout``."""
+
+
+@contextmanager
+def interrupted_soon() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(Interruption):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_interrupts_a_server_does_not_end_a_generation_that_continues() -> None:
+    source = Source("One ", "two ")
+    chat = Chat(source, on_disconnect="continue")
+    answer = chat.ask()
+    assert [answer.next()["answer"] for _ in range(2)] == ["One ", "two "]
+    with interrupted_soon():
+        answer.next()
+    answer.leave()
     source.go_on.set()
     wait_until(lambda: bool(chat.ends))
     [end] = chat.ends

@@ -15,6 +15,7 @@ from flask_chatstop import (
     InvalidParam,
     MemoryBackend,
     TaskExists,
+    TaskRecord,
     TaskStopped,
     hang_up,
     task_ended,
@@ -381,6 +382,43 @@ def test_a_client_that_leaves_a_stream_with_context_has_left(chat: Chat) -> None
     assert next(iter(response.response)) == b"One "
     response.close()
     assert tasks[0].end_reason is EndReason.DISCONNECTED
+
+
+class BusyBackend(MemoryBackend):
+    """A store that takes long to hear of an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_busy, self.go_on = threading.Event(), threading.Event()
+
+    def end(self, record: TaskRecord, reason: EndReason) -> None:
+        self.is_busy.set()
+        assert self.go_on.wait(10)
+        super().end(record, reason)
+
+
+@pytest.mark.parametrize("is_cycle", [True, False])
+def test_a_task_that_nobody_holds_can_be_stopped_until_it_is_ended(
+    is_cycle: bool,
+) -> None:
+    backend = BusyBackend()
+    chat = Chat(config={"CHATSTOP_BACKEND": backend})
+    ends: list[EndReason] = []
+    task = new_task(chat)
+    task.on_end(lambda end: ends.append(end.reason))
+    task_id = task.id
+    if is_cycle:
+        task.itself = task  # type: ignore[attr-defined]
+    new_task(chat).end("finished")
+    assert backend.is_busy.wait(5)  # and so nobody ends what is abandoned now
+    del task
+    gc.collect()
+    assert ends == []
+    assert chat.stop(task_id).headers["Chatstop-Outcome"] == "stopping"
+    backend.go_on.set()
+    wait_until(lambda: bool(ends))
+    assert ends == [EndReason.STOPPED]
+    wait_until(lambda: chat.stop(task_id).headers["Chatstop-Outcome"] == "stopped")
 
 
 def test_a_refusal_after_the_start_ends_the_task_at_once(chat: Chat) -> None:
