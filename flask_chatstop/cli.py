@@ -91,7 +91,7 @@ def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) 
         click.echo(json.dumps({"stopping": [record.task_id for record in stopped]}))
     else:
         for record in stopped:
-            click.echo(f"Stopping {record.task_id}.")
+            click.echo(f"Stopping {_shown(record.task_id)}.")
         click.echo(f"{len(stopped)} tasks.", err=True)
     if task_id is not None and not stopped:
         raise click.ClickException(f"No task {task_id!r} is running.")

@@ -28,6 +28,11 @@ class BackendError(ChatStopError):
     Raised from the driver's own error. The message contains no password.
     """
 
+    def __str__(self) -> str:
+        # A driver may quote what the client has sent, and the text goes to the log.
+        text = " ".join(super().__str__().split())
+        return "".join(x if x.isprintable() else repr(x)[1:-1] for x in text)
+
 
 class RecordRefused(BackendError):
     """The store refuses this record, and goes on with others.

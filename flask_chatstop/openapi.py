@@ -72,7 +72,8 @@ def _operation(
             {
                 "name": "wait",
                 "in": "query",
-                "description": "Seconds to wait for the task to report its end.",
+                "description": "Seconds to wait for the task to report its end. Where"
+                " too many wait already, the answer comes at once.",
                 "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT},
             },
         ],

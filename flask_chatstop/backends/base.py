@@ -170,7 +170,8 @@ class StopBackend(abc.ABC):
     ) -> list[TaskInfo]:
         """Return the tasks that are running or stopping, the oldest first.
 
-        It serves operators and stops all tasks of a user, so it may read every task.
+        It serves operators and stops all tasks of a user, so it may read every task. A
+        stop that waits calls it with a ``task_id`` 20 times a second.
 
         :param task_id: return only this task. The parts of the owner work likewise.
         """

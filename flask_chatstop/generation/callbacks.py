@@ -58,7 +58,9 @@ class TaskWithCallbacks(TaskAtWork):
         check_callable("on_end", callback)
         with self._lock:
             if self._end_reason is not None:
-                raise RuntimeError(f"Task {self.id} has ended; register on_end before.")
+                raise RuntimeError(
+                    f"Task {self.id!r} has ended; register on_end before."
+                )
             self._on_end.append(callback)
         return callback
 
@@ -85,4 +87,4 @@ class TaskWithCallbacks(TaskAtWork):
         try:
             callback()
         except Exception:
-            logger.exception("on_stop of task %s failed.", self.id)
+            logger.exception("on_stop of task %r failed.", self.id)

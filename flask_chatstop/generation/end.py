@@ -52,7 +52,7 @@ def tell_app(
             try:
                 callback(end)
             except Exception:
-                logger.exception("on_end of task %s failed.", end.task_id)
+                logger.exception("on_end of task %r failed.", end.task_id)
             except BaseException as error:
                 exits.append(error)
         send(

@@ -78,8 +78,14 @@ class Reader(abc.ABC, Generic[T]):
             if self._started or self._closed:
                 return
             # Under the lock: close() must know whether somebody will close the source.
-            self._begin()
+            # What hits the server here, like a gevent.Timeout, hits it where it waits
+            # for the thread, which has begun.
             self._started = True
+            try:
+                self._begin()
+            except Exception:
+                self._started = False
+                raise
 
     def wake(self) -> None:
         """Wake the reader of the stream, who then sees that its task is over."""
@@ -173,7 +179,7 @@ class Reader(abc.ABC, Generic[T]):
             with binding(self._calls, is_shielded=True), self._app.app_context():
                 callback()
         except Exception:
-            logger.exception("on_source_end of task %s failed.", self._name)
+            logger.exception("on_source_end of task %r failed.", self._name)
 
 
 def _do_nothing() -> None:

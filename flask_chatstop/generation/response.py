@@ -99,7 +99,11 @@ def _with_text(end: GenerationEnd, answer: DifyEvents) -> GenerationEnd:
 
 
 class _EventStream(Iterator[bytes]):
-    """An answer's events, for a WSGI server, which closes it when its client leaves."""
+    """An answer's events, for a WSGI server, which closes it when its client leaves.
+
+    Not a generator: what hits the server in ``next()``, like a ``gevent.Timeout``,
+    would end one for good, and nobody could read on.
+    """
 
     def __init__(
         self,
@@ -113,41 +117,44 @@ class _EventStream(Iterator[bytes]):
         self._pieces: ChunkStream[Any] = task.stream(
             pieces, upstream, heartbeat=heartbeat
         )
-        # A function's generator, not a method's: a cycle would keep the task alive.
-        self._frames = _generate(self._pieces, answer, task, heartbeat)
+        self._answer = answer
         self._task = task
+        self._heartbeat = heartbeat
         self._continues = on_disconnect == "continue"
-        self._is_closed = False
+        self._sent_at: float | None = None
+        self._is_over = self._is_closed = False
 
     def __next__(self) -> bytes:
-        return next(self._frames)
+        if self._is_over:
+            raise StopIteration
+        if self._sent_at is None:
+            frame: bytes | None = self._answer.piece("")
+        else:
+            frame = self._next_before_end(self._sent_at)
+        if frame is None:
+            self._is_over = True
+            return self._answer.end(self._task.end_reason, self._task.app)
+        self._sent_at = time.monotonic()
+        return frame
+
+    def _next_before_end(self, sent_at: float) -> bytes | None:
+        try:
+            for piece in self._pieces:
+                if piece:
+                    return self._answer.piece(piece)
+                if time.monotonic() - sent_at >= self._heartbeat:
+                    return PING
+        except Exception as error:
+            self._task.end(EndReason.FAILED, error)
+            logger.exception("The source of task %r failed.", self._task.id)
+        return None
 
     def close(self) -> None:
         if not self._continues or self._task.end_reason is not None:
             self._pieces.close()
         elif not self._is_closed:
             self._is_closed = True
-            start_thread(_exhaust, self._frames)
-
-
-def _generate(
-    pieces: ChunkStream[Any], answer: DifyEvents, task: GenerationTask, heartbeat: float
-) -> Iterator[bytes]:
-    yield answer.piece("")
-    sent_at = time.monotonic()
-    try:
-        for piece in pieces:
-            if piece:
-                yield answer.piece(piece)
-            elif time.monotonic() - sent_at >= heartbeat:
-                yield PING
-            else:
-                continue
-            sent_at = time.monotonic()
-    except Exception as error:
-        task.end(EndReason.FAILED, error)
-        logger.exception("The source of task %s failed.", task.id)
-    yield answer.end(task.end_reason, task.app)
+            start_thread(_exhaust, self)
 
 
 def _exhaust(frames: Iterator[bytes]) -> None:

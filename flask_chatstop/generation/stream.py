@@ -60,12 +60,12 @@ class ChunkStream(Iterator[T]):
         return item
 
     def _start(self) -> None:
-        self._is_started = True
         if not self._task.stopped:
             try:
                 self._source.start()
             except RuntimeError as error:
                 self._finish(EndReason.FAILED, error)
+        self._is_started = True
 
     def _finish(
         self, reason: EndReason, error: BaseException | None = None

@@ -92,7 +92,9 @@ class StreamingTask(TaskWithCallbacks):
         source = self._make_reader(chunks, upstream)
         with self._lock:
             if self._source is not None:
-                raise RuntimeError(f"Task {self.id} has a stream; start another task.")
+                raise RuntimeError(
+                    f"Task {self.id!r} has a stream; start another task."
+                )
             self._source = source
             is_over = self._stopped or self._end_reason is not None
         for callback in self._on_source_end:

@@ -39,7 +39,7 @@ class TaskStopped(ChatStopError):
     """
 
     def __init__(self, task: "GenerationTask") -> None:
-        super().__init__(f"Task {task.id} was stopped.")
+        super().__init__(f"Task {task.id!r} was stopped.")
         self.task = task
 
 
@@ -86,7 +86,7 @@ class GenerationTask(StreamingTask):
 
     def __repr__(self) -> str:
         state = self._end_reason or ("stopping" if self._stopped else "running")
-        return f"<GenerationTask {self.id} {state}>"
+        return f"<GenerationTask {self.id!r} {state}>"
 
     @property
     def _is_copy(self) -> bool:
@@ -185,8 +185,11 @@ class GenerationTask(StreamingTask):
                     with self.shield():  # it may be called in the source
                         tell_app(self._app, self, end, callbacks)
             finally:
-                self._is_reported.set()
-                self._worker.ended(self, reason)
+                try:
+                    self._worker.ended(self, reason)
+                finally:
+                    # Last of all: another thread tells the client of the end then.
+                    self._is_reported.set()
         return True
 
     def _leave(self, reason: EndReason) -> None:

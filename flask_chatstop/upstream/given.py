@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 _SOON, _LATER = 0.05, 0.25
 #: Seconds after which a source that still runs is looked at ever less often.
 _PATIENCE, _LATEST = 10.0, 30.0
+#: Seconds after which a source that still runs is left alone.
+_GIVEN_UP = 600.0
 
 
 class GivenUpstream:
@@ -54,13 +56,21 @@ class GivenUpstream:
         """Hang up on each response that appears, until the source is over.
 
         The source may be waiting for the headers of a response, or ask for another
-        one. If that stays silent, its thread would wait for ever.
+        one. If that stays silent, its thread would wait for ever. A source that waits
+        for something else may never end, so this ends some time.
         """
         self.hang_up()
         began, pause = time.monotonic(), _SOON
         while not is_over():
             time.sleep(pause)
-            is_late = time.monotonic() - began > _PATIENCE
-            pause = min(2 * pause, _LATEST if is_late else _LATER)
+            waited = time.monotonic() - began
+            if waited > _GIVEN_UP:
+                logger.warning(
+                    "A source still runs %.0f s after its end; its upstream is not"
+                    " looked up any more.",
+                    waited,
+                )
+                return
+            pause = min(2 * pause, _LATEST if waited > _PATIENCE else _LATER)
             if not is_over():
                 self.hang_up()

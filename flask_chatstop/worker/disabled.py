@@ -18,6 +18,9 @@ class DisabledWorker(Worker):
             return StopOutcome.STOPPING
         return StopOutcome.MISSING
 
+    def _is_open(self, task_id: str, owner: Owner) -> bool:
+        return self._running.get(task_id) is not None
+
     def stop_all(
         self, *, app: str | None, source: str | None, user: str
     ) -> list[TaskRecord]:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from flask_chatstop.backends import EndReason, TaskRecord
+from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
 from flask_chatstop.errors import TaskExists
 from flask_chatstop.logs import log
 
@@ -38,6 +38,7 @@ class RunningTasks:
         self._tasks: WeakValueDictionary[str, RunnableTask] = WeakValueDictionary()
         # Begun and not reported: a task may be collected before its end is reported.
         self._unreported: dict[str, TaskRecord] = {}
+        # Ended and not reported: the store would say that they are stopping.
         self._ended: dict[str, tuple[TaskRecord, EndReason]] = {}
         # A renewal makes an unknown task known. It must leave out a task that is being
         # announced, or the announcement finds its own id taken.
@@ -103,6 +104,14 @@ class RunningTasks:
         """Return the task with this id, if it runs here."""
         return self._tasks.get(task_id)
 
+    def outcome(self, task_id: str, owner: Owner) -> StopOutcome | None:
+        """Return what a stop finds of a task whose end the store is yet to learn."""
+        record, reason = self._ended.get(task_id, (None, None))
+        if record is None or record.owner != owner:
+            return None
+        stopped = reason is EndReason.STOPPED
+        return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
+
     def all(self) -> list[RunnableTask]:
         """Return the tasks that run now."""
         # One step: a garbage collection may remove tasks between two.
@@ -130,7 +139,7 @@ class RunningTasks:
                 try:
                     task.stop()
                 except Exception as error:  # it must not harm the others
-                    message = "The stop of task %s failed."
+                    message = "The stop of task %r failed."
                     log(logger, logging.ERROR, message, task_id, error=error)
 
     def report(self, task: RunnableTask, reason: EndReason) -> None:
@@ -158,6 +167,9 @@ class RunningTasks:
 
     def abandon(self, task: RunnableTask) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
+        # Of a cycle, the collector has cleared the weak reference. A stop that comes
+        # before the end is to find the task.
+        self._tasks[task.record.task_id] = task
         self.inbox.put(task)
 
     def look_again(self) -> None:

@@ -1,11 +1,10 @@
 """One process of an app: its running tasks, and how a stop reaches them."""
 
 import atexit
-import contextlib
 import logging
 import os
-import time
 import uuid
+from functools import partial
 from weakref import WeakSet
 
 from flask_chatstop.backends import (
@@ -19,6 +18,7 @@ from flask_chatstop.errors import BackendError, RecordRefused, TaskExists
 from flask_chatstop.logs import log
 from flask_chatstop.worker.reconciler import Reconciler
 from flask_chatstop.worker.running import RunnableTask, RunningTasks
+from flask_chatstop.worker.waiting import WaitingStops
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Worker:
         self._reconciler = Reconciler(
             self.backend, self.id, self.sweep_interval, self._running
         )
+        self._waiting = WaitingStops()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the tasks and threads are the parent's."""
@@ -95,7 +96,7 @@ class Worker:
             # store.
             self._running.look_again()
         message = (
-            "Task %s runs, but only this process can stop it until the store is back."
+            "Task %r runs, but only this process can stop it until the store is back."
         )
         log(logger, logging.WARNING, message, record.task_id)
 
@@ -108,6 +109,9 @@ class Worker:
         self._reconciler.look()
         task = self._running.get(task_id)
         here = task is not None and task.record.owner == owner and task.stop()
+        # The client may have seen an end that the store has not.
+        if not here and (ended := self._running.outcome(task_id, owner)):
+            return ended
         try:
             outcome = self.backend.stop(task_id, owner)
         except RecordRefused:
@@ -123,25 +127,31 @@ class Worker:
     def stop_and_wait(self, task_id: str, owner: Owner, seconds: float) -> StopOutcome:
         """Stop a task, and wait so many seconds for its end to be reported.
 
-        Reads the store 20 times a second. An outage meanwhile is not an error, since
-        the stop has been taken.
+        Returns at once if too many wait already, see :class:`WaitingStops`.
 
         :raises BackendError: the store failed to take the stop.
         """
-        if not seconds:
-            return self.stop(task_id, owner)
-        deadline = time.monotonic() + seconds
         is_ours = self._running.get(task_id) is not None
         outcome = self.stop(task_id, owner)
-        with contextlib.suppress(BackendError):
-            while outcome is StopOutcome.STOPPING and time.monotonic() < deadline:
-                time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
-                found = self.stop(task_id, owner)
-                if found is StopOutcome.MISSING:
-                    # The store has lost the task, but the stop was taken before.
-                    return StopOutcome.STOPPED if is_ours else StopOutcome.STOPPING
-                outcome = found
+        if not seconds or outcome is not StopOutcome.STOPPING:
+            return outcome
+        outcome = self._waiting.wait(
+            seconds,
+            is_open=partial(self._is_open, task_id, owner),
+            stop=partial(self.stop, task_id, owner),
+        )
+        if outcome is StopOutcome.MISSING:
+            # Lost by the store, but the stop was taken before.
+            return StopOutcome.STOPPED if is_ours else StopOutcome.STOPPING
         return outcome
+
+    def _is_open(self, task_id: str, owner: Owner) -> bool:
+        """Tell whether the end of a task is still to come, without a write."""
+        if self._running.get(task_id) is not None:
+            return True
+        return self._running.outcome(task_id, owner) is None and any(
+            info.record.owner == owner for info in self.backend.tasks(task_id=task_id)
+        )
 
     def stop_all(
         self, *, app: str | None, source: str | None, user: str
@@ -189,7 +199,7 @@ class Worker:
             try:
                 task.end(EndReason.FAILED)
             except Exception as error:
-                message = "The end of task %s failed."
+                message = "The end of task %r failed."
                 log(logger, logging.ERROR, message, task.record.task_id, error=error)
         self._reconciler.close()
         self.backend.close()

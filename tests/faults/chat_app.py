@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -36,6 +37,9 @@ def send_message() -> Response:
         task.on_stop(threading.Event().wait)
     if body.get("prepares"):
         prepare(task)
+    if "interrupts" in body:
+        interrupt(body["interrupts"])
+        return chat_response(task, count(), on_end=journal, on_disconnect="continue")
     replies: list[httpx.Response] = []
 
     def pieces() -> Iterator[str]:
@@ -59,6 +63,22 @@ def send_message() -> Response:
         on_end=on_end,
         heartbeat=float(os.environ.get("HEARTBEAT", "10")),
     )
+
+
+def interrupt(kind: str) -> None:
+    """Have the greenlet that serves this request interrupted in a moment."""
+    import gevent
+
+    if kind == "timeout":
+        gevent.Timeout(0.2).start()
+    else:
+        gevent.spawn_later(0.2, gevent.getcurrent().kill)
+
+
+def count() -> Iterator[str]:
+    for number in range(10):
+        time.sleep(0.1)
+        yield f"{number} "
 
 
 def prepare(task: GenerationTask) -> None:

@@ -14,6 +14,7 @@ import pytest
 from flask_chatstop.testing import wait_until
 from tests.faults.deployment import Deployment, deployment
 from tests.support.provider import Call
+from tests.support.servers.gunicorn import Reader
 from tests.support.servers.network import Network, network
 
 WORKERS = {
@@ -144,3 +145,18 @@ def test_a_generation_whose_client_has_vanished_can_be_stopped(
         assert deployed.server.stop(client.task_id).status_code == 200
         assert client.call.closed.wait(10)
         assert client.reasons() == ["stopped"]
+
+
+@pytest.mark.parametrize("kind", ["timeout", "kill"])
+def test_what_interrupts_a_greenlet_does_not_end_an_answer_that_continues(
+    kind: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    with deployment(
+        tmp_path / "deployment", sqlite_url, *WORKERS["gevent"]
+    ) as deployed:
+        reader = Reader(deployed.server, body={"interrupts": kind})
+        task_id = reader.next()["task_id"]
+        events = reader.rest()
+        assert [event["event"] for event in events] == ["message"] * len(events)
+        wait_until(lambda: bool(deployed.ends(task_id)))
+        assert deployed.ends(task_id) == [("finished", "0 1 2 3 4 5 6 7 8 9 ")]

@@ -2,15 +2,18 @@
 
 import gc
 import json
+import signal
 import threading
 import time
 from collections import UserDict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from flask import Response, current_app
+from flask.json.provider import DefaultJSONProvider
 
 from flask_chatstop import (
     ConfigurationError,
@@ -221,6 +224,39 @@ def test_a_client_that_leaves_can_leave_the_generation_running() -> None:
     assert (end.reason, end.text) == ("finished", "One two last")
 
 
+class Interruption(BaseException):
+    """What is raised where a server waits, like a ``gevent.Timeout``."""
+
+
+@contextmanager
+def interrupted_soon() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(Interruption):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_interrupts_a_server_does_not_end_a_generation_that_continues() -> None:
+    source = Source("One ", "two ")
+    chat = Chat(source, on_disconnect="continue")
+    answer = chat.ask()
+    assert [answer.next()["answer"] for _ in range(2)] == ["One ", "two "]
+    with interrupted_soon():
+        answer.next()
+    answer.leave()
+    source.go_on.set()
+    wait_until(lambda: bool(chat.ends))
+    [end] = chat.ends
+    assert (end.reason, end.text) == ("finished", "One two last")
+
+
 def test_a_generation_without_a_client_can_be_stopped() -> None:
     source = Source("One ", "two ")
     chat = Chat(source, on_disconnect="continue")
@@ -378,12 +414,36 @@ def test_metadata_may_be_filled_in_on_the_way() -> None:
     assert end["metadata"] == {"usage": {"price": "0.1"}, "end_reason": "finished"}
 
 
+class IndentingProvider(DefaultJSONProvider):
+    """A provider of the app's own, which writes for people."""
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        return super().dumps(obj, **{**options, "indent": 2, "separators": None})
+
+
+def test_a_json_provider_that_indents_does_not_break_the_events() -> None:
+    chat = Chat(metadata={"usage": {"price": Decimal("0.1")}, "a": ["\n"]})
+    chat.app.json = IndentingProvider(chat.app)
+    raw = chat.client.post(
+        "/v1/chat-messages", json={"user": "alice"}, headers=AUTH
+    ).text
+    assert raw.count("\n") == 2 * raw.count("data: ")
+    end = json.loads(raw.split("data: ")[-1])
+    assert end["metadata"] == {
+        "usage": {"price": "0.1"},
+        "a": ["\n"],
+        "end_reason": "finished",
+    }
+
+
 class Unreadable(UserDict[str, object]):
     def __getitem__(self, key: str) -> object:
         raise KeyError(key)
 
 
-@pytest.mark.parametrize("metadata", [{"usage": object()}, Unreadable(usage=1)])
+@pytest.mark.parametrize(
+    "metadata", [{"usage": object()}, {"usage": float("nan")}, Unreadable(usage=1)]
+)
 def test_metadata_that_is_no_json_is_logged_and_left_out(
     caplog: pytest.LogCaptureFixture, metadata: Mapping[str, object]
 ) -> None:

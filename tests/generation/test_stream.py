@@ -20,6 +20,7 @@ from flask_chatstop import (
 )
 from flask_chatstop.generation.queue import QUEUE_SIZE
 from flask_chatstop.testing import wait_until
+from flask_chatstop.upstream import given
 from tests.support.apps import new_task
 from tests.support.chat import Chat, Source
 from tests.support.provider import Provider, provider
@@ -201,6 +202,24 @@ def test_what_fails_when_an_upstream_is_looked_up_is_logged_once(
     source.go_on.set()
     assert list(stream) == []
     assert caplog.text.count("Could not hang up on the upstream.") == 1
+
+
+def test_the_upstream_of_a_source_that_never_ends_is_not_looked_up_for_ever(
+    task: GenerationTask,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(given, "_GIVEN_UP", 0.2)
+    monkeypatch.setattr(given, "_LATER", 0.05)
+    source, looks = Source("One "), list[int]()  # and waits on a queue
+    stream = task.stream(source(), upstream=lambda: looks.append(len(looks)))
+    next(stream)
+    task.stop()
+    wait_until(lambda: "its upstream is not looked up any more" in caplog.text)
+    assert not source.closed.is_set()
+    assert 2 <= len(looks) <= 10
+    source.go_on.set()
+    assert list(stream) == []
 
 
 def test_a_source_that_waited_for_a_slow_reader_is_asked_for_nothing_more(

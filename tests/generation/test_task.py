@@ -15,6 +15,7 @@ from flask_chatstop import (
     InvalidParam,
     MemoryBackend,
     TaskExists,
+    TaskRecord,
     TaskStopped,
     hang_up,
     task_ended,
@@ -388,6 +389,43 @@ def test_a_client_that_leaves_a_stream_with_context_has_left(chat: Chat) -> None
     assert tasks[0].end_reason is EndReason.DISCONNECTED
 
 
+class BusyBackend(MemoryBackend):
+    """A store that takes long to hear of an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_busy, self.go_on = threading.Event(), threading.Event()
+
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
+        self.is_busy.set()
+        assert self.go_on.wait(10)
+        return super().end(record, reason)
+
+
+@pytest.mark.parametrize("is_cycle", [True, False])
+def test_a_task_that_nobody_holds_can_be_stopped_until_it_is_ended(
+    is_cycle: bool,
+) -> None:
+    backend = BusyBackend()
+    chat = Chat(config={"CHATSTOP_BACKEND": backend})
+    ends: list[EndReason] = []
+    task = new_task(chat)
+    task.on_end(lambda end: ends.append(end.reason))
+    task_id = task.id
+    if is_cycle:
+        task.itself = task  # type: ignore[attr-defined]
+    new_task(chat).end("finished")
+    assert backend.is_busy.wait(5)  # and so nobody ends what is abandoned now
+    del task
+    gc.collect()
+    assert ends == []
+    assert chat.stop(task_id).headers["Chatstop-Outcome"] == "stopping"
+    backend.go_on.set()
+    wait_until(lambda: bool(ends))
+    assert ends == [EndReason.STOPPED]
+    wait_until(lambda: chat.stop(task_id).headers["Chatstop-Outcome"] == "stopped")
+
+
 def test_a_refusal_after_the_start_ends_the_task_at_once(chat: Chat) -> None:
     @chat.app.post("/refuse")
     @chat.chatstop.login_required
@@ -419,9 +457,9 @@ def test_a_loop_of_ones_own_looks_at_stopped_and_reports_its_end(chat: Chat) -> 
 
 def test_its_repr_tells_its_state(chat: Chat) -> None:
     task = new_task(chat)
-    assert repr(task) == f"<GenerationTask {task.id} running>"
+    assert repr(task) == f"<GenerationTask {task.id!r} running>"
     task.stop()
-    assert repr(task) == f"<GenerationTask {task.id} stopping>"
+    assert repr(task) == f"<GenerationTask {task.id!r} stopping>"
     task.end("stopped")
-    assert repr(task) == f"<GenerationTask {task.id} stopped>"
+    assert repr(task) == f"<GenerationTask {task.id!r} stopped>"
     assert hang_up(task) is False

@@ -22,6 +22,7 @@ from flask_chatstop import (
 from flask_chatstop.testing import wait_until
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, OTHER_AUTH, Chat, Source
+from tests.support.faulty_worker import FaultyBackend
 from tests.support.route import error
 
 
@@ -53,6 +54,42 @@ def test_a_stop_that_comes_late_is_no_error(chat: Chat) -> None:
     task.end("finished")
     wait_until(lambda: chat.stop(task.id).headers["Chatstop-Outcome"] == "ended")
     assert chat.stop(task.id).json == {"result": "success"}
+
+
+def outcome(response: TestResponse) -> str | None:
+    return response.headers.get("Chatstop-Outcome")
+
+
+def test_a_stop_after_the_end_says_so_at_once(chat: Chat) -> None:
+    for _ in range(24):
+        answer = chat.ask()
+        assert answer.rest()[-1]["event"] == "message_end"
+        assert outcome(chat.stop(answer.task_id)) == "ended"
+        assert outcome(chat.stop(answer.task_id, user="bob")) == "missing"
+
+
+def test_a_second_stop_after_the_end_says_that_it_was_stopped_at_once() -> None:
+    for _ in range(24):
+        source = Source("One ")
+        chat = Chat(source)
+        answer = chat.ask()
+        assert outcome(chat.stop(answer.task_id)) == "stopping"
+        assert answer.rest()[-1]["event"] == "message_end"
+        assert outcome(chat.stop(answer.task_id)) == "stopped"
+        source.go_on.set()
+
+
+def test_an_end_that_the_store_has_not_heard_of_is_told_in_its_own_process() -> None:
+    store = FaultyBackend()
+    chats = [Chat(config={"CHATSTOP_BACKEND": store}) for _ in range(2)]
+    answer = chats[0].ask()
+    store.is_cut = True
+    answer.rest()
+    assert outcome(chats[0].stop(answer.task_id)) == "ended"
+    assert error(chats[1].stop(answer.task_id)) == (503, "backend_unavailable")
+    store.is_cut = False
+    wait_until(lambda: outcome(chats[1].stop(answer.task_id)) == "ended")
+    assert outcome(chats[0].stop(answer.task_id)) == "ended"
 
 
 @pytest.mark.parametrize(

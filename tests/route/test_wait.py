@@ -1,11 +1,14 @@
 """The stop that waits for its task's end: ``?wait=2``."""
 
+import threading
 from functools import partial
 from typing import Any
 
 import pytest
 
-from flask_chatstop import MemoryBackend
+from flask_chatstop import MemoryBackend, Owner, StopOutcome, TaskInfo
+from flask_chatstop.testing import wait_until
+from flask_chatstop.worker.waiting import MAX_WAITING
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, Chat
 from tests.support.route import error
@@ -60,19 +63,88 @@ def test_a_missing_task_is_not_waited_for() -> None:
     assert error(wait_for(chat, "unknown", 10)) == (404, "task_not_found")
 
 
-def test_waiting_looks_at_the_store_at_most_20_times_a_second() -> None:
-    class Counting(MemoryBackend):
-        calls = 0
+class Recording(MemoryBackend):
+    """A store that records who asks it for what."""
 
-        def stop(self, *arguments: Any) -> Any:
-            self.calls += 1
-            return super().stop(*arguments)
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.readers: list[threading.Thread] = []
 
-    backend = Counting()
-    chat = Chat(config={"CHATSTOP_BACKEND": backend})
-    task = new_task(chat)
-    wait_for(chat, task.id, 0.5)
-    assert 2 <= backend.calls <= 12
+    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
+        self.asked += 1
+        return super().stop(task_id, owner)
+
+    def tasks(self, **wanted: Any) -> list[TaskInfo]:
+        self.readers.append(threading.current_thread())
+        return super().tasks(**wanted)
+
+
+@pytest.fixture
+def store() -> Recording:
+    return Recording()
+
+
+@pytest.fixture
+def here(store: Recording) -> Chat:
+    return Chat(config={"CHATSTOP_BACKEND": store})
+
+
+@pytest.fixture
+def elsewhere(store: Recording) -> Chat:
+    return Chat(config={"CHATSTOP_BACKEND": store})
+
+
+def test_a_stop_that_waits_elsewhere_reads_the_store_20_times_a_second_at_most(
+    store: Recording, here: Chat, elsewhere: Chat
+) -> None:
+    task = new_task(here)
+    response = wait_for(elsewhere, task.id, 0.5)
+    assert response.headers["Chatstop-Outcome"] == "stopping"
+    assert 2 <= len(store.readers) <= 11
+    assert store.asked == 1  # which writes
+
+
+def test_a_stop_that_waits_elsewhere_tells_how_the_task_has_ended(
+    store: Recording, here: Chat, elsewhere: Chat
+) -> None:
+    task = new_task(here)
+    task.on_stop(partial(task.end, "stopped"))
+    response = wait_for(elsewhere, task.id, 10)
+    assert response.headers["Chatstop-Outcome"] == "stopped"
+    assert store.asked == 2
+
+
+def test_a_stop_that_waits_where_the_task_runs_asks_the_store_no_more(
+    store: Recording, here: Chat
+) -> None:
+    task = new_task(here)
+    response = wait_for(here, task.id, 0.3)
+    assert response.headers["Chatstop-Outcome"] == "stopping"
+    assert (store.asked, store.readers) == (1, [])
+
+
+def test_few_stops_wait_at_once_and_the_others_are_answered_at_once(
+    store: Recording, here: Chat, elsewhere: Chat
+) -> None:
+    task = new_task(here)
+    waiting = [
+        threading.Thread(target=wait_for, args=[elsewhere, task.id, 10])
+        for _ in range(MAX_WAITING)
+    ]
+    for thread in waiting:
+        thread.start()
+    wait_until(lambda: set(store.readers) == set(waiting))
+    response = wait_for(elsewhere, task.id, 10)
+    assert response.headers["Chatstop-Outcome"] == "stopping"
+    assert all(thread.is_alive() for thread in waiting)
+    task.end("stopped")
+    for thread in waiting:
+        thread.join(5)
+    task = new_task(here)
+    store.readers.clear()
+    wait_for(elsewhere, task.id, 0.2)  # there is a place again
+    assert store.readers
 
 
 @pytest.mark.parametrize("wait", ["", "x", "-1", "11", "nan", "inf", "1e9", "0x1"])

@@ -75,7 +75,7 @@ def test_a_task_that_began_in_an_outage_is_announced_when_it_is_over(
 ) -> None:
     backend.is_cut = True
     task = begin(worker)
-    assert f"Task {task.record.task_id} runs" in caplog.text
+    assert f"Task {task.record.task_id!r} runs" in caplog.text
     with pytest.raises(BackendError):
         elsewhere.stop(task.record.task_id, ALICE)
     backend.is_cut = False

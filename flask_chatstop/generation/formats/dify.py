@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from flask import Flask
 
@@ -72,13 +72,24 @@ class DifyEvents:
         event = {"event": "message_end", **self._ids}
         try:
             metadata = {**(self._metadata or {}), "end_reason": reason}
-            return _frame({**event, "metadata": metadata}, app.json.dumps)
+            return _frame({**event, "metadata": _plain(metadata, app)})
         except Exception:  # the metadata is the app's
             logger.exception(
-                "The metadata of task %s cannot be sent as JSON.", self._ids["task_id"]
+                "The metadata of task %r cannot be sent as JSON.", self._ids["task_id"]
             )
             return _frame({**event, "metadata": {"end_reason": reason}})
 
 
-def _frame(event: object, dumps: Callable[..., str] = json.dumps) -> bytes:
-    return f"data: {dumps(event, separators=(',', ':'), sort_keys=False)}\n\n".encode()
+def _plain(value: object, app: Flask) -> object:
+    """Return a value as JSON's own types; the app's provider decides about others.
+
+    What the provider writes is read again, since it may indent, and a line feed would
+    end the event.
+    """
+    return json.loads(app.json.dumps(value, sort_keys=False))
+
+
+def _frame(event: object) -> bytes:
+    # NaN is not JSON, and a browser would refuse the whole event.
+    text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+    return f"data: {text}\n\n".encode("ascii")
