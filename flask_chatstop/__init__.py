@@ -20,6 +20,7 @@ from flask_chatstop.errors import (
     ChatStopError,
     ConfigurationError,
     InvalidParam,
+    RecordRefused,
     SourceStopped,
     TaskExists,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidParam",
     "MemoryBackend",
     "Owner",
+    "RecordRefused",
     "SimpleBackend",
     "SourceStopped",
     "StopBackend",

@@ -80,9 +80,11 @@ class StopBackend(abc.ABC):
 
     All methods are called from many threads at once. No call takes longer than
     ``timeout`` or retries in a loop without a limit. When the store fails, a call
-    raises :class:`~flask_chatstop.BackendError` from the driver's error. All times are
-    those of the store's clock, since the clocks of hosts differ. The first call
-    connects, and a forked child connects anew.
+    raises :class:`~flask_chatstop.BackendError` from the driver's error. When it
+    refuses this record only, because of its data, the error is the subclass
+    :class:`~flask_chatstop.RecordRefused`: the worker then goes on with the others. All
+    times are those of the store's clock, since the clocks of hosts differ. The first
+    call connects, and a forked child connects anew.
 
     :param lease: seconds that a task stays known without a renewal. The tasks of a
         killed worker are gone after the lease.
@@ -118,6 +120,9 @@ class StopBackend(abc.ABC):
         worker that was cut off would never learn of the stop. A task that has ended
         does not change, nor does one whose id another worker has. All records have the
         same ``worker_id``.
+
+        :raises RecordRefused: the store refuses one of them. Others may not have been
+            renewed either: renew them one by one.
         """
 
     @abc.abstractmethod

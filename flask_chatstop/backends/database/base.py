@@ -99,6 +99,10 @@ class Dialect(abc.ABC):
     def is_missing_table(self, error: Any) -> bool:
         """Return whether a driver's error says that the table does not exist."""
 
+    @abc.abstractmethod
+    def is_refusal(self, error: Any) -> bool:
+        """Return whether the database refuses a record, and goes on with others."""
+
     def text_of(self, error: object) -> str:
         """Return a driver's error as one line, with advice where there is some."""
         return " ".join(str(error).split())
@@ -137,6 +141,16 @@ def is_readable(sock: Any) -> bool:
         return False
     except Exception:  # drivers differ in what they raise for a closed connection
         return True
+
+
+def refuses_data(error: Any) -> bool:
+    """Return whether a driver's error has a SQLSTATE that is about the data.
+
+    Class 22 is a data exception, 23 a violated constraint, 44 a violated view, and the
+    other two are what a trigger raises.
+    """
+    state = sqlstate_of(error) or ""
+    return state[:2] in ("22", "23", "44") or state in ("45000", "P0001")
 
 
 def sqlstate_of(error: Any) -> str | None:

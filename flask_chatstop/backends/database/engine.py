@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flask_chatstop.backends.database.base import Dialect
 from flask_chatstop.backends.database.dialects import dialect_of
+from flask_chatstop.backends.database.failures import failure
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.backends.database.sqlite_forks import files
 from flask_chatstop.errors import BackendError, ChatStopError
@@ -132,17 +133,7 @@ class Database:
 
     def failure(self, error: Exception) -> BackendError:
         """Say what is wrong and what to do, without a password."""
-        orig = getattr(error, "orig", None) or error
-        if self.dialect.is_missing_table(orig):
-            return BackendError(
-                f"{self} has no table {self._table.fullname}; create it with"
-                " `flask chatstop init-db`."
-            )
-        text = self.dialect.text_of(orig)
-        url = self.engine.url
-        for password in (url.password, url.query.get("password")):
-            text = text.replace(str(password), "***") if password else text
-        return BackendError(f"{self}: {text}")
+        return failure(error, self.engine, str(self), self._table)
 
     def _open(self) -> Engine:
         source = self._source

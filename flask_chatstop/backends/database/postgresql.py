@@ -29,7 +29,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine import interfaces
 
-from flask_chatstop.backends.database.base import Dialect, Listening, sqlstate_of
+from flask_chatstop.backends.database.base import (
+    Dialect,
+    Listening,
+    refuses_data,
+    sqlstate_of,
+)
 from flask_chatstop.backends.database.postgresql_connection import (
     PostgreSQLConnect,
     bounded,
@@ -75,6 +80,14 @@ class PostgreSQL(Dialect):
 
     def is_missing_table(self, error: Any) -> bool:
         return sqlstate_of(error) == _UNDEFINED_TABLE
+
+    def is_refusal(self, error: Any) -> bool:
+        return refuses_data(error)
+
+    def text_of(self, error: object) -> str:
+        # Without the detail and the context, which quote the row and its user.
+        primary = getattr(getattr(error, "diag", None), "message_primary", None)
+        return super().text_of(primary or error)
 
 
 class PostgreSQLQueries(Queries):

@@ -32,6 +32,7 @@ from flask_chatstop.backends.database.table import REPLACED
 from flask_chatstop.errors import ConfigurationError
 
 _WATCH_INTERVAL = 0.01
+_REFUSALS = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
 
 
 class SQLite(Dialect):
@@ -91,6 +92,10 @@ class SQLite(Dialect):
 
     def is_missing_table(self, error: Any) -> bool:
         return "no such table" in str(error)
+
+    def is_refusal(self, error: Any) -> bool:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return code in _REFUSALS or isinstance(error, sqlite3.DataError)
 
     def text_of(self, error: object) -> str:
         text = super().text_of(error)

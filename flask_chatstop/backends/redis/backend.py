@@ -4,7 +4,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing as closed_after
 from functools import partial
 from operator import itemgetter
@@ -76,7 +76,7 @@ class RedisBackend(StopBackend):
         return bool(self._run(scripts.announce(record, self.lease)))
 
     def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._run_all(list(scripts.renew(records, self.lease, self.retention)))
+        self._run_all(scripts.renew(records, self.lease, self.retention))
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         call = scripts.stop(task_id, owner, self._channels, self.retention)
@@ -87,7 +87,7 @@ class RedisBackend(StopBackend):
         self._run(scripts.end(record, reason, self.retention))
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        replies = self._run_all(list(scripts.stopping(task_ids, worker_id)))
+        replies = self._run_all(scripts.stopping(task_ids, worker_id))
         return {_text(task_id) for reply in replies for task_id in reply}
 
     def tasks(
@@ -171,8 +171,9 @@ class RedisBackend(StopBackend):
         except self._driver.NoScriptError:
             return self._client.execute_command(*self._by_text(call))
 
-    def _run_all(self, calls: Sequence[scripts.Call]) -> list[Any]:
+    def _run_all(self, iterable: Iterable[scripts.Call]) -> list[Any]:
         replies: list[Any] = []
+        calls = self._exchange(lambda: list(iterable))  # an id may be unencodable
         for start in range(0, len(calls), _CHUNK):
             chunk = calls[start : start + _CHUNK]
             replies += self._exchange(partial(self._send_all, chunk))

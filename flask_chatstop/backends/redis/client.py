@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
-from flask_chatstop.errors import BackendError, ConfigurationError
+from flask_chatstop.errors import BackendError, ConfigurationError, RecordRefused
 
 _ACL_ADVICE = (
     "Let the ACL user run EVAL, EVALSHA, SUBSCRIBE, PUBLISH, PING, TIME, HMGET, HSET,"
@@ -16,6 +16,8 @@ _ADVICE = {
     "no permissions": _ACL_ADVICE,
     "user executing the script": _ACL_ADVICE,
 }
+# Replies that are about one key or its values. The driver has no classes for them.
+_REFUSALS = ("WRONGTYPE", "exceeds maximum allowed size", "invalid bulk length")
 
 
 class RedisClient(Protocol):
@@ -93,4 +95,8 @@ def raise_as_backend_error(error: Exception) -> NoReturn:
         raise error
     message = str(error) or type(error).__name__
     advice = "".join(f" {text}" for sign, text in _ADVICE.items() if sign in message)
-    raise BackendError(f"Redis failed: {message}{advice}") from error
+    is_refusal = isinstance(error, UnicodeEncodeError) or any(
+        sign in message for sign in _REFUSALS
+    )
+    kind = RecordRefused if is_refusal else BackendError
+    raise kind(f"Redis failed: {message}{advice}") from error
