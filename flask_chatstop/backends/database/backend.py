@@ -143,8 +143,15 @@ class DatabaseBackend(StopBackend):
         if not dialect.can_listen(self._listen.engine):
             super().listen(worker_id, running, heard, closing)
             return
+        before = self._connections_dropped()
+
+        def is_outdated() -> bool:
+            return self._connections_dropped() != before
+
         with self._listen.detached() as driver:
-            listening = Listening(worker_id, poll, heard, closing, self.timeout)
+            listening = Listening(
+                worker_id, poll, heard, closing, self.timeout, is_outdated
+            )
             dialect.listen(driver, listening)
 
     def check(self) -> None:
@@ -174,6 +181,9 @@ class DatabaseBackend(StopBackend):
     def after_fork(self) -> None:
         self._database.after_fork()
         self._listen.after_fork()
+
+    def _connections_dropped(self) -> int:
+        return self._database.connections_dropped + self._listen.connections_dropped
 
     def _run(self, work: Callable[[Queries, Connection], T]) -> T:
         queries = self._queries

@@ -21,6 +21,8 @@ class Listening:
     :param heard: takes ids of tasks that were asked to stop.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
+    :param is_outdated: returns whether connections were dropped since the listening
+        began. It then ends, and the worker listens again on a new connection.
     """
 
     worker_id: str
@@ -28,6 +30,12 @@ class Listening:
     heard: Callable[[Collection[str]], None]
     closing: threading.Event
     timeout: float
+    is_outdated: Callable[[], bool]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the listening has to end."""
+        return self.closing.is_set() or self.is_outdated()
 
 
 class Dialect(abc.ABC):
@@ -98,6 +106,14 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def is_missing_table(self, error: Any) -> bool:
         """Return whether a driver's error says that the table does not exist."""
+
+    def is_outdated(self, error: Any) -> bool:
+        """Return whether the server refuses what it may accept on a new connection.
+
+        The primary has changed behind its address, say, and the connection still leads
+        to the old one. Nothing was changed. This one returns False.
+        """
+        return False
 
     @abc.abstractmethod
     def is_refusal(self, error: Any) -> bool:

@@ -1,5 +1,6 @@
 """The engine of the database backend, and calls of bounded length on it."""
 
+import logging
 import random
 import threading
 import time
@@ -16,6 +17,8 @@ from flask_chatstop.backends.database.failures import failure
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.backends.database.sqlite_forks import files
 from flask_chatstop.errors import BackendError, ChatStopError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,6 +44,8 @@ class Database:
         self._turns: FairSemaphore | None = None
         self._lock = threading.Lock()
         self._is_forking = False
+        #: How often all connections were dropped, since they led to a wrong server.
+        self.connections_dropped = 0
 
     def __str__(self) -> str:
         source = self._engine or self._source
@@ -162,19 +167,31 @@ class Database:
         self, engine: Engine, work: Callable[[Connection], T], deadline: float
     ) -> T:
         dialect = dialect_of(engine)
+        outdated: BackendError | None = None
         while True:
             try:
                 with (
                     _connection(engine, deadline) as (connection, driver),
                     dialect.bounded(driver, deadline),
                 ):
-                    return work(connection)
+                    result = work(connection)
             except ChatStopError:
                 raise
             except Exception as error:
                 # Of any class: drivers let OSError and UnicodeError through.
-                if not self._may_go_on(engine, error, deadline):
-                    raise self.failure(error) from getattr(error, "orig", error)
+                if self._may_go_on(engine, error, deadline):
+                    continue
+                orig = getattr(error, "orig", error)
+                may_reconnect = outdated is None and time.monotonic() < deadline
+                if not (may_reconnect and dialect.is_outdated(orig)):
+                    raise self.failure(error) from orig
+                outdated = self.failure(error)
+                self.connections_dropped += 1
+                engine.dispose()
+                continue
+            if outdated is not None:
+                logger.warning("Opened new connections, which serve: %s", outdated)
+            return result
 
     def _may_go_on(self, engine: Engine, error: Exception, deadline: float) -> bool:
         """Remove the cause of an error, or wait; return whether to try again."""

@@ -34,6 +34,8 @@ from flask_chatstop.backends.database.table import REPLACED
 _DEADLOCK = 1213
 _DUPLICATE = 1062
 _NO_SUCH_TABLE = 1146
+# By an option of the server, by its transaction, or by its mode.
+_READ_ONLY = (1290, 1792, 1836)
 # A value that is null, too long, out of range or of another character set; a key, a
 # CHECK of MySQL or MariaDB, or a trigger that is against it.
 # https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference
@@ -82,6 +84,9 @@ class MySQL(Dialect):
 
     def is_missing_table(self, error: Any) -> bool:
         return _number_of(error) == _NO_SUCH_TABLE
+
+    def is_outdated(self, error: Any) -> bool:
+        return _number_of(error) in _READ_ONLY
 
     def is_refusal(self, error: Any) -> bool:
         return _number_of(error) in _REFUSALS or refuses_data(error)

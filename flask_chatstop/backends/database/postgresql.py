@@ -47,6 +47,9 @@ _CHANNEL_PREFIX = "chatstop_"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED = "40001", "40P01"
 _UNDEFINED_TABLE = "42P01"
+# A server that has become a standby; "cached plan must not change result type", after a
+# migration; a prepared statement that the server does not know.
+_OUTDATED = ("25006", "0A000", "26000")
 
 
 class PostgreSQL(Dialect):
@@ -80,6 +83,9 @@ class PostgreSQL(Dialect):
 
     def is_missing_table(self, error: Any) -> bool:
         return sqlstate_of(error) == _UNDEFINED_TABLE
+
+    def is_outdated(self, error: Any) -> bool:
+        return sqlstate_of(error) in _OUTDATED
 
     def is_refusal(self, error: Any) -> bool:
         return refuses_data(error)

@@ -73,7 +73,7 @@ def hear_notifications(connection: Any, channel: str, listening: Listening) -> N
     # libpq's own calls: psycopg's generator of notifications wakes more slowly.
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    while not listening.closing.is_set():
+    while not listening.is_over:
         if poll.poll(1000 * min(listening.timeout, 0.5)):
             connection.pgconn.consume_input()
             while notify := connection.pgconn.notifies():

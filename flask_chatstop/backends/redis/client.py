@@ -18,6 +18,7 @@ _ADVICE = {
 }
 # Replies that are about one key or its values. The driver has no classes for them.
 _REFUSALS = ("WRONGTYPE", "exceeds maximum allowed size", "invalid bulk length")
+_OF_A_REPLICA = ("read only replica", "Link with MASTER is down")
 
 
 class RedisClient(Protocol):
@@ -87,6 +88,11 @@ def exceptions_of(client: object) -> ModuleType:
         f"RedisBackend got a {type(client).__name__}; pass it a URL, or a client of"
         " redis-py that is not asynchronous."
     )
+
+
+def is_of_a_replica(error: Exception) -> bool:
+    """Return whether the server has ceased to be the primary."""
+    return any(sign in str(error) for sign in _OF_A_REPLICA)
 
 
 def raise_as_backend_error(error: Exception) -> NoReturn:
