@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from flask_chatstop.backends.database.base import Dialect
 from flask_chatstop.backends.database.dialects import dialect_of
 from flask_chatstop.backends.database.failures import failure
+from flask_chatstop.backends.database.opening import Source, open_engine
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.backends.database.sqlite_forks import files
 from flask_chatstop.errors import BackendError, ChatStopError
@@ -24,8 +25,6 @@ T = TypeVar("T")
 
 # A generator of our own: the state of the random module belongs to the app.
 _random = random.SystemRandom()
-
-Source = URL | Engine | Callable[[], Engine]
 
 
 class Database:
@@ -62,10 +61,17 @@ class Database:
         :raises BackendError: the function returned no engine.
         :raises ConfigurationError: the backend does not know the database.
         """
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._open()
-            return self._engine
+        if self._engine is None:
+            # Without the lock. The function of an app may do I/O, and the lock may be
+            # older than gevent's patches: whoever waits for it would stop every
+            # greenlet, the one that holds it included.
+            opened = open_engine(self._source, self._timeout)
+            with self._lock:
+                if self._engine is None:
+                    self._turns, self._engine = opened.turns, opened.engine
+                    if dialect_of(opened.engine).is_file:
+                        files.add(self)
+        return self._engine
 
     @property
     def dialect(self) -> Dialect:
@@ -139,29 +145,6 @@ class Database:
     def failure(self, error: Exception) -> BackendError:
         """Say what is wrong and what to do, without a password."""
         return failure(error, self.engine, str(self), self._table)
-
-    def _open(self) -> Engine:
-        source = self._source
-        if isinstance(source, URL):
-            return self._open_own(source)
-        try:
-            engine = source if isinstance(source, Engine) else source()
-        except ChatStopError:
-            raise
-        except Exception as error:
-            raise BackendError(f"The callable returned no engine: {error}") from error
-        # A file needs no more than its path. The wait for its lock can be limited only
-        # on connections of our own.
-        if dialect_of(engine).is_file:
-            return self._open_own(engine.url, is_shared=True)
-        return engine.execution_options(isolation_level="AUTOCOMMIT")
-
-    def _open_own(self, url: URL, *, is_shared: bool = False) -> Engine:
-        dialect = dialect_of(url)
-        self._turns = FairSemaphore(dialect.pool_size)
-        if dialect.is_file:
-            files.add(self)
-        return dialect.make_engine(url, self._timeout, is_shared=is_shared)
 
     def _attempt(
         self, engine: Engine, work: Callable[[Connection], T], deadline: float
