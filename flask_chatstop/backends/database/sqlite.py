@@ -27,6 +27,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from flask_chatstop.backends.database.base import Dialect, Listening
 from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
 from flask_chatstop.backends.database.sqlite_forks import watchers
 from flask_chatstop.backends.database.table import REPLACED
 from flask_chatstop.errors import ConfigurationError
@@ -52,7 +53,9 @@ class SQLite(Dialect):
         self.check_url(url)
         # No wait inside of SQLite: it would block every greenlet of gevent, and it does
         # not let those who have waited longest go first.
-        engine = self._create_engine(url, timeout, connect_args={"timeout": 0})
+        engine = self._create_engine(
+            url, timeout, connect_args={"timeout": 0, "factory": SQLiteConnection}
+        )
         if not is_shared:
             event.listen(engine, "connect", _write_ahead)
         return engine
@@ -104,11 +107,16 @@ class SQLite(Dialect):
         return text
 
     def is_stale(self, driver: Any) -> bool:
-        return False
+        is_stale: bool = driver.has_lost_its_file
+        if is_stale:
+            driver.log_loss()
+        return is_stale
 
-    def _watch(self, driver: sqlite3.Connection, listening: Listening) -> None:
+    def _watch(self, driver: SQLiteConnection, listening: Listening) -> None:
         seen = None
-        while True:
+        # When the file was deleted or replaced, the worker listens again, and announces
+        # all that runs.
+        while not driver.has_lost_its_file:
             try:
                 with watchers.lock:
                     if driver not in watchers.open:
