@@ -5,7 +5,7 @@
     ChatStopError
     ├── ConfigurationError   the configuration is invalid; says what to set
     ├── BackendError         the store did not do what it was asked to
-    │   └── RecordRefused    it refuses one record, and goes on with others
+    │   └── RecordRefused    the store refuses one record, and goes on with others
     ├── InvalidParam         a user or task id is invalid
     ├── TaskExists           a task id is taken
     └── TaskStopped          raised in a view: its task was stopped
@@ -32,8 +32,8 @@ class BackendError(ChatStopError):
 class RecordRefused(BackendError):
     """The store refuses this record, and goes on with others.
 
-    A constraint is against it, say, or a character of it cannot be stored. To ask again
-    does not help, and other records are not concerned.
+    The worker does not take it for an outage. The task runs on, and only the process
+    that runs it can stop it.
     """
 
 

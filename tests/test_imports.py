@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 #: from its own layer and from those below it.
 LAYERS = [
     {"errors"},
-    {"checks", "signals", "threads"},
+    {"checks", "logs", "signals", "threads"},
     {"backends"},
     {"upstream", "worker"},
     {"generation"},

@@ -80,11 +80,9 @@ class StopBackend(abc.ABC):
 
     All methods are called from many threads at once. No call takes longer than
     ``timeout`` or retries in a loop without a limit. When the store fails, a call
-    raises :class:`~flask_chatstop.BackendError` from the driver's error. When it
-    refuses this record only, because of its data, the error is the subclass
-    :class:`~flask_chatstop.RecordRefused`: the worker then goes on with the others. All
-    times are those of the store's clock, since the clocks of hosts differ. The first
-    call connects, and a forked child connects anew.
+    raises :class:`~flask_chatstop.BackendError` from the driver's error. All times are
+    those of the store's clock, since the clocks of hosts differ. The first call
+    connects, and a forked child connects anew.
 
     :param lease: seconds that a task stays known without a renewal. The tasks of a
         killed worker are gone after the lease.
@@ -109,10 +107,11 @@ class StopBackend(abc.ABC):
         taken. Then nothing changes, whoever announces it.
 
         :returns: whether the id was free.
+        :raises RecordRefused: the store refuses this record, and goes on with others.
         """
 
     @abc.abstractmethod
-    def renew(self, records: Sequence[TaskRecord]) -> None:
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
         """Keep these tasks of one worker for another ``lease`` seconds.
 
         A task that the store has lost becomes running again. A task that is stopping
@@ -121,8 +120,10 @@ class StopBackend(abc.ABC):
         does not change, nor does one whose id another worker has. All records have the
         same ``worker_id``.
 
-        :raises RecordRefused: the store refuses one of them. Others may not have been
-            renewed either: renew them one by one.
+        :returns: the ids that do not name these tasks: another worker has them, or a
+            task that has ended.
+        :raises RecordRefused: the store refuses one of them. The worker then renews
+            fewer at once, until it knows which.
         """
 
     @abc.abstractmethod
@@ -138,11 +139,16 @@ class StopBackend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
         """Record how a task has ended, and forget it after ``retention`` seconds.
 
         The first end counts, and later ones change nothing. The end of a task that is
         unknown, or that another worker has, changes nothing either.
+
+        :returns: whether this was the first end of a task that the worker had. If not,
+            the worker makes the task known, in case that its lease ran out unnoticed,
+            and tells its end again.
+        :raises RecordRefused: the store refuses this record, and goes on with others.
         """
 
     @abc.abstractmethod

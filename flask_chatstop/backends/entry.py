@@ -65,6 +65,15 @@ class TaskEntry:
         """Whether the task has not ended: it is running or stopping."""
         return self.state in ("running", "stopping")
 
+    def is_open_for(self, worker_id: str) -> bool:
+        """Whether the task has not ended, and this worker has it."""
+        return self.is_open and self.record.worker_id == worker_id
+
+    def is_free_for(self, record: TaskRecord, now: float) -> bool:
+        """Whether a renewal may replace this entry by a new one of its task."""
+        is_kept = self.state == "stopping" and now < self.keep_until
+        return self.expires_at <= now and not (is_kept and self.record == record)
+
 
 #: Takes the entry of an id or None, and returns the one to store or None.
 Change = Callable[[TaskEntry | None], TaskEntry | None]

@@ -55,20 +55,26 @@ class MemoryBackend(StopBackend):
             self._put(record)
             return True
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
         with self._lock:
             self._forget_expired()
-            for record in records:
-                entry = self._running.get(record.task_id)
-                if entry is None:
-                    if record.task_id not in self._ended:
-                        self._put(record)
-                        lapsed = self._lapsed.pop(record.task_id, None)
-                        if lapsed is not None and lapsed.record == record:
-                            self._running[record.task_id].stopping = True
-                elif entry.record.worker_id == record.worker_id:
-                    entry.expires_at = time.monotonic() + self.lease
-                    self._running.move_to_end(record.task_id)
+            return {record.task_id for record in records if not self._renew_one(record)}
+
+    def _renew_one(self, record: TaskRecord) -> bool:
+        entry = self._running.get(record.task_id)
+        if entry is not None:
+            if entry.record.worker_id != record.worker_id:
+                return False
+            entry.expires_at = time.monotonic() + self.lease
+            self._running.move_to_end(record.task_id)
+            return True
+        if record.task_id in self._ended:
+            return False
+        self._put(record)
+        lapsed = self._lapsed.pop(record.task_id, None)
+        if lapsed is not None and lapsed.record == record:
+            self._running[record.task_id].stopping = True
+        return True
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         with self._lock:
@@ -87,16 +93,17 @@ class MemoryBackend(StopBackend):
             notify([task_id])
         return StopOutcome.STOPPING
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
         with self._lock:
             self._forget_expired()
             entry = self._running.get(record.task_id)
             if entry is None or entry.record.worker_id != record.worker_id:
-                return
+                return False
             del self._running[record.task_id]
             entry.reason = reason
             entry.expires_at = time.monotonic() + self.retention
             self._ended[record.task_id] = entry
+            return True
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         with self._lock:

@@ -21,7 +21,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
 
 from flask_chatstop.backends.base import (
     EndReason,
@@ -98,15 +97,18 @@ class SimpleBackend(StopBackend):
 
         return self._apply(record.task_id, insert) is None
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
         deadline = time.monotonic() + self.timeout
+        taken = set()
         for count, record in enumerate(records):
             if time.monotonic() > deadline:
                 raise BackendError(
                     f"Only {count} of {len(records)} tasks were renewed within"
                     f" {self.timeout} s; set a longer timeout, or override renew()."
                 )
-            self.change(record.task_id, partial(self._renewed, record, self.now()))
+            if not self._renew_one(record):
+                taken.add(record.task_id)
+        return taken
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         def ask(entry: TaskEntry | None, now: float) -> TaskEntry | None:
@@ -127,14 +129,15 @@ class SimpleBackend(StopBackend):
         stopped = found.state == EndReason.STOPPED
         return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
         def finish(entry: TaskEntry | None, now: float) -> TaskEntry | None:
-            if entry and entry.is_open and entry.record.worker_id == record.worker_id:
+            if entry and entry.is_open_for(record.worker_id):
                 return entry.ended(reason, now, self.retention)
             return entry
 
-        self._apply(record.task_id, finish)
+        known = self._apply(record.task_id, finish)
         self._purge_now_and_then()
+        return known is not None and known.is_open_for(record.worker_id)
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         if not task_ids:
@@ -196,18 +199,19 @@ class SimpleBackend(StopBackend):
         self.change(task_id, fn)
         return known
 
-    def _renewed(
-        self, record: TaskRecord, now: float, entry: TaskEntry | None
-    ) -> TaskEntry:
-        if entry and entry.expires_at <= now:
-            is_lapsed = entry.state == "stopping" and now < entry.keep_until
-            if not is_lapsed or entry.record != record:
-                entry = None
-        if entry is None:
-            return TaskEntry.running(record, now, self.lease)
-        if entry.is_open and entry.record.worker_id == record.worker_id:
-            return entry.renewed(now, self.lease, self.retention)
-        return entry
+    def _renew_one(self, record: TaskRecord) -> bool:
+        now = self.now()
+        is_ours = False
+
+        def fn(entry: TaskEntry | None) -> TaskEntry:
+            nonlocal is_ours
+            if entry is None or entry.is_free_for(record, now):
+                entry = TaskEntry.running(record, now, self.lease)
+            is_ours = entry.is_open_for(record.worker_id)
+            return entry.renewed(now, self.lease, self.retention) if is_ours else entry
+
+        self.change(record.task_id, fn)
+        return is_ours
 
     def _purge_now_and_then(self) -> None:
         """Delete what the store may forget, for a moment and once in a minute."""

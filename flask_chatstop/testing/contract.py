@@ -181,7 +181,7 @@ class BackendContract:
         worker_id = new_worker()
         records = [new_record(worker_id=worker_id) for _ in range(50)]
         backend.announce(records[0])
-        backend.renew(records)
+        assert backend.renew(records) == set()
         for record in records:
             assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
         ids = [record.task_id for record in records]
@@ -196,7 +196,7 @@ class BackendContract:
             backend.announce(record)
         backend.stop(stopping.task_id, ALICE)
         backend.end(ended, EndReason.FINISHED)
-        backend.renew([stopping, ended])
+        assert backend.renew([stopping, ended]) == {ended.task_id}
         assert backend.stops(worker_id, [stopping.task_id]) == {stopping.task_id}
         assert backend.stop(ended.task_id, ALICE) is StopOutcome.ENDED
 
@@ -213,10 +213,13 @@ class BackendContract:
             assert backend.stop(each.task_id, ALICE) is StopOutcome.MISSING
             assert backend.stops(each.worker_id, [each.task_id]) == set()
             backend.end(each, EndReason.FINISHED)
-        backend.renew([record])
+        assert backend.renew([record]) == set()
         assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}
-        assert backend.announce(theirs) is True
-        assert backend.stops(theirs.worker_id, [theirs.task_id]) == set()
+        heir = new_record(task_id=theirs.task_id)
+        assert backend.renew([heir]) == set()
+        assert backend.stops(heir.worker_id, [heir.task_id]) == set()
+        assert backend.renew([theirs]) == {theirs.task_id}
+        assert backend.stop(heir.task_id, ALICE) is StopOutcome.STOPPING
         backend.close()
 
     def test_renewing_leaves_a_task_of_another_worker_as_it_is(
@@ -225,13 +228,15 @@ class BackendContract:
         record = new_record()
         backend.announce(record)
         thief = TaskRecord(record.task_id, BOB, new_worker())
-        backend.renew([thief])
+        lost = new_record(worker_id=thief.worker_id)
+        assert backend.renew([thief, lost]) == {record.task_id}
+        assert backend.stop(lost.task_id, ALICE) is StopOutcome.STOPPING
         assert backend.stop(record.task_id, BOB) is StopOutcome.MISSING
         assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
         assert backend.stops(thief.worker_id, [record.task_id]) == set()
 
     def test_renewing_nothing_does_nothing(self, backend: StopBackend) -> None:
-        backend.renew([])
+        assert backend.renew([]) == set()
 
     # stop
 
@@ -297,8 +302,8 @@ class BackendContract:
     def test_the_first_end_counts(self, backend: StopBackend) -> None:
         record = new_record()
         backend.announce(record)
-        backend.end(record, EndReason.FINISHED)
-        backend.end(record, EndReason.STOPPED)
+        assert backend.end(record, EndReason.FINISHED) is True
+        assert backend.end(record, EndReason.STOPPED) is False
         assert backend.stop(record.task_id, ALICE) is StopOutcome.ENDED
 
     def test_the_end_of_an_unknown_task_changes_nothing(
@@ -315,7 +320,7 @@ class BackendContract:
         record = new_record()
         backend.announce(record)
         thief = TaskRecord(record.task_id, ALICE, new_worker())
-        backend.end(thief, EndReason.FINISHED)
+        assert backend.end(thief, EndReason.FINISHED) is False
         assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
 
     def test_an_ended_task_is_forgotten_after_the_retention(
@@ -529,6 +534,13 @@ class _Model:
         self.tasks[record.task_id] = (record, "running")
         return True
 
+    def renew(self, record: TaskRecord) -> set[str]:
+        self.announce(record)
+        known, state = self.tasks[record.task_id]
+        is_open = state in ("running", "stopping")
+        is_ours = is_open and known.worker_id == record.worker_id
+        return set() if is_ours else {record.task_id}
+
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         record, state = self.tasks.get(task_id, (None, ""))
         if record is None or record.owner != owner:
@@ -539,11 +551,13 @@ class _Model:
             return StopOutcome.STOPPING
         return StopOutcome.STOPPED if state == "stopped" else StopOutcome.ENDED
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
         known, state = self.tasks.get(record.task_id, (None, ""))
         is_over = state not in ("running", "stopping")
         if known and known.worker_id == record.worker_id and not is_over:
             self.tasks[record.task_id] = (known, reason.value)
+            return True
+        return False
 
     def stops(self, worker_id: str) -> set[str]:
         return {
@@ -579,8 +593,7 @@ def _against_a_model(backend: StopBackend) -> type[RuleBasedStateMachine]:
         @rule(record=records)
         def renew(self, record: TaskRecord) -> None:
             record = self.of_this_run(record)
-            backend.renew([record])
-            self.model.announce(record)
+            assert backend.renew([record]) == self.model.renew(record)
 
         @rule(record=records)
         def stop(self, record: TaskRecord) -> None:
@@ -591,8 +604,7 @@ def _against_a_model(backend: StopBackend) -> type[RuleBasedStateMachine]:
         @rule(record=records, reason=strategies.sampled_from(EndReason))
         def end(self, record: TaskRecord, reason: EndReason) -> None:
             record = self.of_this_run(record)
-            backend.end(record, reason)
-            self.model.end(record, reason)
+            assert backend.end(record, reason) == self.model.end(record, reason)
 
         @rule(worker_id=strategies.sampled_from(workers))
         def stops(self, worker_id: str) -> None:

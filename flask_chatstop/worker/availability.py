@@ -3,19 +3,27 @@
 import logging
 import random
 import threading
+import time
 
 from flask_chatstop.errors import BackendError
+from flask_chatstop.logs import log
 
 logger = logging.getLogger(__name__)
 
 # An app may seed the random module and expect its numbers in order.
 _random = random.SystemRandom()
 
+_LONGEST_PAUSE = 5.0
+#: Seconds after which what was found counts as well: the next pause is short again.
+_WELL_AFTER = 2 * _LONGEST_PAUSE
+
 
 class Availability:
     """Whether something is reachable; logs when it is lost and when it is back.
 
-    Threads share it without a lock. At worst a change is logged twice.
+    It is lost with the first failure, and found with a success of whoever tries it
+    again. What is soon lost again is tried after ever longer pauses, as if it had not
+    been found.
 
     :param name: what is reachable, for the log.
     """
@@ -26,24 +34,44 @@ class Availability:
         self.retry = threading.Event()
         self._name = name
         self._attempts = 0
+        self._found_at = -_WELL_AFTER
+        # Reentrant: the garbage collector may run an app's code in the thread that
+        # holds it.
+        self._lock = threading.RLock()
 
-    def lost(self, error: BackendError) -> None:
+    def lost(self, error: BaseException) -> None:
         """Note that a try has failed."""
-        if self.is_up:
+        with self._lock:
+            if not self.is_up:
+                return
+            self._forget_old_attempts()
             self.is_up = False
-            logger.warning("Lost %s, trying again: %s", self._name, error)
+        if isinstance(error, BackendError):
+            log(logger, logging.WARNING, "Lost %s, trying again: %s", self._name, error)
+        else:
+            message = "Lost %s, trying again: unexpected %s"
+            kind = type(error).__name__
+            log(logger, logging.ERROR, message, self._name, kind, error=error)
 
     def found(self) -> bool:
         """Note that a try has succeeded, and tell whether it was lost before."""
-        self._attempts = 0
-        if self.is_up:
-            return False
-        self.is_up = True
-        logger.warning("Found %s again.", self._name)
+        with self._lock:
+            if self.is_up:
+                return False
+            self.is_up = True
+            self._found_at = time.monotonic()
+        log(logger, logging.WARNING, "Found %s again.", self._name)
         return True
 
     def backoff(self) -> float:
         """Return the seconds to wait before the next try: 0.1 to 5, with jitter."""
-        self._attempts = min(self._attempts + 1, 10)
-        longest: float = min(5.0, 0.1 * 2**self._attempts)
+        with self._lock:
+            if self.is_up:
+                self._forget_old_attempts()
+            self._attempts = min(self._attempts + 1, 10)
+            longest: float = min(_LONGEST_PAUSE, 0.1 * 2**self._attempts)
         return longest * _random.uniform(0.5, 1.0)
+
+    def _forget_old_attempts(self) -> None:
+        if time.monotonic() - self._found_at >= _WELL_AFTER:
+            self._attempts = 0

@@ -4,22 +4,22 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 
-from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
-from flask_chatstop.errors import BackendError
+from flask_chatstop.backends import EndReason, StopBackend
+from flask_chatstop.errors import TaskExists
+from flask_chatstop.logs import log
 from flask_chatstop.threads import start_thread
 from flask_chatstop.worker.availability import Availability
 from flask_chatstop.worker.listener import Listener
-from flask_chatstop.worker.running import Message, RunningTasks
+from flask_chatstop.worker.loops import Loops
+from flask_chatstop.worker.running import RunnableTask, RunningTasks
+from flask_chatstop.worker.store import Store
 
 logger = logging.getLogger(__name__)
 
 #: Seconds in which messages are gathered. A stream sends its last bytes before its end
 #: is reported, and a busy worker wakes its reconciler 20 times a second at most.
 _GATHERING = 0.05
-
-_Ends = deque[tuple[TaskRecord, EndReason]]
 
 
 class Reconciler:
@@ -28,6 +28,8 @@ class Reconciler:
     Its daemon thread and that of the listener begin with the first task and end a
     while after the last one.
     """
+
+    name = "reconciler"
 
     def __init__(
         self,
@@ -40,188 +42,163 @@ class Reconciler:
         self._worker_id = worker_id
         self._sweep_interval = sweep_interval
         self._running = running
-        # Reentrant: the garbage collector may run an app's own `finally: task.end()`
-        # in the thread that holds it.
-        self._lock = threading.RLock()
-        self._closing: threading.Event | None = None
+        self.store = Store(backend, running)
         self._exiting = threading.Event()
-        self._store = Availability("the store of running tasks")
-        self._listener = Listener(backend, worker_id, running, self._store)
+        self._availability = Availability("the store of running tasks")
+        self._listener = Listener(
+            backend, worker_id, running, self._availability, self.look
+        )
+        self._loops = Loops(
+            self._listener,
+            self,
+            begun=self._begun,
+            replaced=running.look_again,
+        )
         self._renew_at = self._sweep_at = 0.0
 
     @property
     def store_is_up(self) -> bool:
-        """Whether the last call to the store succeeded."""
-        return self._store.is_up
+        """Whether the last calls to the store succeeded."""
+        return self._availability.is_up
 
     def begin(self) -> None:
-        """Begin the threads if they do not run.
+        """Begin the threads that do not run.
 
         :raises RuntimeError: there are too many threads; a later call tries again.
         """
-        with self._lock:
-            if self._closing is not None:
-                return
-            closing = self._closing = threading.Event()
-            if self._store.is_up:
-                self._renew_at = time.monotonic() + self._backend.lease / 3
-                self._sweep_at = time.monotonic() + self._sweep_interval
-            try:
-                for name, target in (
-                    ("listener", self._listener.run),
-                    ("reconciler", self._run),
-                ):
-                    threading.Thread(
-                        target=target,
-                        args=(closing,),
-                        name=f"chatstop_{name}",
-                        daemon=True,
-                    ).start()
-            except BaseException:
-                self._let_go(closing)
-                raise
+        self._loops.begin()
 
     def try_to_begin(self) -> None:
-        """Begin the threads if they do not run; log it if there are too many."""
-        try:
-            self.begin()
-        except RuntimeError as error:
-            logger.error("The threads of the worker could not begin: %s", error)
+        """Begin the threads that do not run; log it if there are too many."""
+        self._loops.try_to_begin()
 
-    def lost(self, error: BackendError) -> None:
+    def look(self) -> None:
+        """Replace a thread that is gone though it should run."""
+        self._loops.replace_gone()
+
+    def lost(self, error: BaseException) -> None:
         """Note an outage; when it is over, everything that runs is announced again."""
-        self._store.lost(error)
+        self._availability.lost(error)
         self._running.look_again()
         self.try_to_begin()
 
+    failed = lost
+
     def close(self) -> None:
         """Report what there is to report, and let the threads end."""
-        with self._lock:
-            closing = self._closing
+        if not self._running.is_idle:
+            self.try_to_begin()
+        closing = self._loops.closing
         if closing is not None:
             self._exiting.set()
-            self._store.retry.set()
+            self._availability.retry.set()
             self._running.inbox.put(None)
             closing.wait(2 * self._backend.timeout)
 
-    def _run(self, closing: threading.Event) -> None:
-        ends: _Ends = deque()
-        while not self._is_over(self._receive(ends), ends, closing):
-            self._store.retry.clear()
-            try:
-                self._tell_store(ends)
-            except BackendError as error:
-                self.lost(error)
-            except Exception:  # a bug in a backend must not end the loop
-                logger.exception("A backend raised an error that is not BackendError.")
-                self.lost(BackendError("unexpected error"))
-            if not self._store.is_up:
-                pause = min(self._store.backoff(), self._sweep_interval)
-                if self._exiting.is_set():
-                    time.sleep(min(pause, 0.1))
-                else:
-                    self._store.retry.wait(pause)
+    def turn(self, closing: threading.Event) -> None:
+        """Wait until there is something to do, and do it."""
+        was_down = not self.store_is_up
+        received = self._pause() if was_down else self._receive()
+        if self._loops.end_if(lambda: not received and self._is_idle()):
+            self._listener.retry()
+            if not self._running.inbox.empty():
+                self.try_to_begin()  # put by the garbage collector, after the look
+            return
+        self.look()
+        if self.store_is_up or was_down:
+            self._agree()
 
-    def _receive(self, ends: _Ends) -> bool:
-        """Wait until there is something to do, and tell whether it was a message."""
+    def _begun(self) -> None:
+        if self.store_is_up:
+            self._renew_at = time.monotonic() + self._backend.lease / 3
+            self._sweep_at = time.monotonic() + self._sweep_interval
+
+    def _pause(self) -> bool:
+        """Wait before the next try, and return whether there was a message."""
+        pause = self._availability.backoff()
+        if self._exiting.is_set():
+            time.sleep(min(pause, 0.1))
+        else:
+            self._availability.retry.wait(pause)
+        self._availability.retry.clear()
+        return self._drain()
+
+    def _receive(self) -> bool:
+        """Wait until there is something to do, and return whether it was a message."""
         wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
-        if ends and self._store.is_up:
+        if self._running.has_ends:
             wait = 0.0  # left over, for a sweep or a renewal that was due
-        inbox = self._running.inbox
+        # At the exit, ends are still being reported by other threads.
+        if self._exiting.is_set():
+            wait = min(wait, 0.01)
+        try:
+            self._take(self._running.inbox.get(timeout=wait))
+        except queue.Empty:
+            return False
+        if not self._exiting.is_set():
+            time.sleep(_GATHERING)
+        self._drain()
+        return True
+
+    def _drain(self) -> bool:
         received = False
         try:
-            # At the exit, ends are still being reported by other threads.
-            if self._exiting.is_set():
-                wait = min(wait, 0.01)
-            self._take(inbox.get(timeout=wait), ends)
-            received = True
-            if not self._exiting.is_set():
-                time.sleep(_GATHERING)
-            self._drain(ends)
-        except queue.Empty:
-            pass
-        return received
-
-    def _drain(self, ends: _Ends) -> None:
-        try:
             while True:
-                self._take(self._running.inbox.get_nowait(), ends)
+                self._take(self._running.inbox.get_nowait())
+                received = True
         except queue.Empty:
-            pass
+            return received
 
-    def _take(self, message: Message, ends: _Ends) -> None:
-        if isinstance(message, tuple):
-            ends.append(message)
-        elif message is not None:
-            # In a thread of its own: its on_end is the app's code.
-            start_thread(message.end, EndReason.FAILED)
+    def _take(self, abandoned: RunnableTask | None) -> None:
+        if abandoned is not None:
+            try:
+                # In a thread of its own: its on_end is the app's code.
+                start_thread(abandoned.end, EndReason.FAILED)
+            except BaseException:
+                self._running.abandon(abandoned)
+                raise
 
-    def _is_over(self, received: bool, ends: _Ends, closing: threading.Event) -> bool:
-        """Let both threads end when there is nothing left to do."""
-        with self._lock:
-            left = ends or not self._running.is_idle
-            if not self._exiting.is_set():
-                left = left or not self._store.is_up
-            if not received and self._running.inbox.empty() and not left:
-                self._let_go(closing)
-        if closing.is_set() and not self._running.inbox.empty():
-            self.try_to_begin()  # put by the garbage collector, after the look
-        return closing.is_set()
+    def _is_idle(self) -> bool:
+        is_settled = self.store_is_up or self._exiting.is_set()
+        return is_settled and self._running.is_idle and self._running.inbox.empty()
 
-    def _let_go(self, closing: threading.Event) -> None:
-        self._closing = None
-        closing.set()
-        self._listener.retry()
-
-    def _tell_store(self, ends: _Ends) -> None:
-        now = time.monotonic()
+    def _agree(self) -> None:
+        """Tell the store all that is due, and hear what it has to tell."""
         if self._running.must_look:
             self._running.must_look = False  # before looking: it may be set meanwhile
             self._renew_at = self._sweep_at = 0.0
-        if not self._store.is_up:
-            self._backend.check()
+        now = time.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + self._backend.lease / 3
-            running = self._running.renewable()
-            # Then, and not before: what has ended meanwhile is no longer running.
-            self._drain(ends)
-            # What began and ended during an outage must be known before it can end.
-            if records := running + [record for record, _ in ends]:
-                self._renew(records)
-        if self._store.found():
-            # Stops are taken from now on, and must not wait for the listener's pause.
-            self._listener.retry()
-        while ends:
-            self._end(ends)
-            # A slow store must not let leases run out, nor stops wait.
-            if time.monotonic() >= min(self._renew_at, self._sweep_at):
-                break
-        now = time.monotonic()
+            if records := self._running.renewable():
+                self._end_others(self.store.renew(records))
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_interval
             if task_ids := self._running.ids():
                 self._running.stop(self._backend.stops(self._worker_id, task_ids))
+        if not self.store_is_up:
+            # After the renewal: a store that is full may still renew.
+            self._backend.check()
+        self._report_ends()
+        if self._availability.found():
+            # Stops are taken from now on, and must not wait for the listener's pause.
+            self._listener.retry()
 
-    def _renew(self, records: list[TaskRecord]) -> None:
-        try:
-            self._backend.renew(records)
-        except BackendError:
-            raise
-        except Exception:
-            logger.exception("renew() raised an error that is not a BackendError.")
-            for record in records:  # that one is refused must not harm the others
-                try:
-                    self._backend.renew([record])
-                except BackendError:
-                    raise
-                except Exception as error:
-                    logger.error("Task %r was not renewed: %r", record.task_id, error)
+    def _report_ends(self) -> None:
+        for record, reason in self._running.ends():
+            self.store.end(record, reason)
+            # A slow store must not let leases run out, nor stops wait.
+            if time.monotonic() >= min(self._renew_at, self._sweep_at):
+                break
 
-    def _end(self, ends: _Ends) -> None:
-        try:
-            self._backend.end(*ends[0])
-        except BackendError:
-            raise
-        except Exception:
-            logger.exception("The end of task %r is lost.", ends[0][0].task_id)
-        ends.popleft()
+    def _end_others(self, taken: set[str]) -> None:
+        """End what began while the store was away, under an id that was taken."""
+        for task_id in taken:
+            task = self._running.get(task_id)
+            if task is not None:
+                error = TaskExists(
+                    f"Task {task_id!r} fails: it began without the store, where its id"
+                    " is another task's."
+                )
+                log(logger, logging.ERROR, "%s", error)
+                start_thread(task.end, EndReason.FAILED, error)

@@ -1,5 +1,6 @@
 """The running tasks of one worker, which its threads share."""
 
+import logging
 import queue
 import threading
 from collections.abc import Collection
@@ -8,6 +9,9 @@ from weakref import WeakValueDictionary
 
 from flask_chatstop.backends import EndReason, TaskRecord
 from flask_chatstop.errors import TaskExists
+from flask_chatstop.logs import log
+
+logger = logging.getLogger(__name__)
 
 
 class RunnableTask(Protocol):
@@ -18,30 +22,31 @@ class RunnableTask(Protocol):
 
     def stop(self) -> bool: ...
 
-    def end(self, reason: EndReason) -> bool: ...
-
-
-#: How a task ended, a task that nobody holds any more, or ``None``: just look.
-Message = tuple[TaskRecord, EndReason] | RunnableTask | None
+    def end(self, reason: EndReason, error: BaseException | None = None) -> bool: ...
 
 
 class RunningTasks:
-    """The tasks of one worker, and the messages about them for its reconciler.
+    """The tasks of one worker, and what its reconciler has to know of them.
 
-    Tasks are held weakly: whoever runs a generation holds its task.
+    Tasks are held weakly: whoever runs a generation holds its task. An id is taken from
+    the beginning of its task until the store knows the end, or two generations could
+    have one id.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._tasks: WeakValueDictionary[str, RunnableTask] = WeakValueDictionary()
         # Begun and not reported: a task may be collected before its end is reported.
-        self._unreported: set[TaskRecord] = set()
+        self._unreported: dict[str, TaskRecord] = {}
+        self._ended: dict[str, tuple[TaskRecord, EndReason]] = {}
         # A renewal makes an unknown task known. It must leave out a task that is being
         # announced, or the announcement finds its own id taken.
         self._announcing: set[str] = set()
-        # The garbage collector puts abandoned tasks into it, and may interrupt a
-        # thread that holds a lock. SimpleQueue is the only queue that allows it.
-        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._refused: set[str] = set()
+        # A task that nobody holds any more, or None: look. The garbage collector puts
+        # tasks into it, and may interrupt a thread that holds a lock. SimpleQueue is
+        # the only queue that allows it.
+        self.inbox: queue.SimpleQueue[RunnableTask | None] = queue.SimpleQueue()
         self.must_look = False
 
     @property
@@ -51,32 +56,48 @@ class RunningTasks:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the end of every task has been reported."""
+        """Whether the store knows the end of every task."""
         return not self._unreported
 
     def add(self, task: RunnableTask) -> None:
         """Hold a task weakly, and leave it out of renewals until :meth:`announced`.
 
-        :raises TaskExists: its id is running.
+        :raises TaskExists: its id is running, or its end is not reported yet.
         """
-        record = task.record
+        task_id = task.record.task_id
         with self._lock:
-            if record.task_id in self._tasks:
-                raise TaskExists(f"The task id {record.task_id!r} is running.")
-            self._announcing.add(record.task_id)
-            self._tasks[record.task_id] = task
-            self._unreported.add(record)
+            if task_id in self._ended:
+                raise TaskExists(f"The end of task {task_id!r} is not reported yet.")
+            if task_id in self._unreported:
+                raise TaskExists(f"The task id {task_id!r} is running.")
+            self._announcing.add(task_id)
+            self._tasks[task_id] = task
+            self._unreported[task_id] = task.record
 
     def announced(self, record: TaskRecord) -> None:
         """Renew this task from now on."""
         self._announcing.discard(record.task_id)
 
+    def refused(self, record: TaskRecord) -> bool:
+        """Note that the store refuses a record, and tell whether that is new."""
+        is_new = record.task_id not in self._refused
+        if record.task_id in self._unreported:
+            self._refused.add(record.task_id)
+        return is_new
+
+    def accepted(self, record: TaskRecord) -> None:
+        """Note that the store does not refuse a record any more."""
+        self._refused.discard(record.task_id)
+
+    def is_refused(self, record: TaskRecord) -> bool:
+        """Return whether the store has refused a record."""
+        return record.task_id in self._refused
+
     def forget(self, task: RunnableTask) -> None:
-        """Drop a task that has ended or was never accepted."""
+        """Drop a task that was never accepted, or has ended where no store is told."""
         with self._lock:
-            self._unreported.discard(task.record)
-            if self._tasks.get(task.record.task_id) is task:
-                del self._tasks[task.record.task_id]
+            if self._unreported.get(task.record.task_id) is task.record:
+                self._drop(task.record)
 
     def get(self, task_id: str) -> RunnableTask | None:
         """Return the task with this id, if it runs here."""
@@ -93,24 +114,47 @@ class RunningTasks:
         return [task.record.task_id for task in self.all()]
 
     def renewable(self) -> list[TaskRecord]:
-        """Return the records of the tasks that a renewal is for."""
-        return [
-            task.record
-            for task in self.all()
-            if task.record.task_id not in self._announcing
-        ]
+        """Return the records of the tasks that a renewal is for.
+
+        What began and ended during an outage must be known before it can end.
+        """
+        with self._lock:
+            running = [task.record for task in self.all()]
+            ended = [record for record, _ in self.ends()]
+        return [x for x in running if x.task_id not in self._announcing] + ended
 
     def stop(self, task_ids: Collection[str]) -> None:
         """Stop those of these tasks that run here."""
         for task_id in task_ids:
             if task := self._tasks.get(task_id):
-                task.stop()
+                try:
+                    task.stop()
+                except Exception as error:  # it must not harm the others
+                    message = "The stop of task %s failed."
+                    log(logger, logging.ERROR, message, task_id, error=error)
 
     def report(self, task: RunnableTask, reason: EndReason) -> None:
         """Have the store told how a task ended; return at once."""
-        # In this order, so that a renewal finds the task in one place or the other.
-        self.inbox.put((task.record, reason))
-        self.forget(task)
+        record = task.record
+        with self._lock:
+            if self._unreported.get(record.task_id) is record:
+                self._ended.setdefault(record.task_id, (record, reason))
+                self._tasks.pop(record.task_id, None)
+        self.inbox.put(None)
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether there are ends that the store does not know."""
+        return bool(self._ended)
+
+    def ends(self) -> list[tuple[TaskRecord, EndReason]]:
+        """Return the ends that the store does not know, the oldest first."""
+        return list(self._ended.values())
+
+    def reported(self, record: TaskRecord) -> None:
+        """Note that the store knows the end of a task."""
+        with self._lock:
+            self._drop(record)
 
     def abandon(self, task: RunnableTask) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
@@ -120,3 +164,9 @@ class RunningTasks:
         """Have every task renewed and swept at once."""
         self.must_look = True
         self.inbox.put(None)
+
+    def _drop(self, record: TaskRecord) -> None:
+        self._tasks.pop(record.task_id, None)
+        self._ended.pop(record.task_id, None)
+        self._refused.discard(record.task_id)
+        self._unreported.pop(record.task_id, None)

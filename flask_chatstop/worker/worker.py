@@ -15,7 +15,8 @@ from flask_chatstop.backends import (
     StopOutcome,
     TaskRecord,
 )
-from flask_chatstop.errors import BackendError, TaskExists
+from flask_chatstop.errors import BackendError, RecordRefused, TaskExists
+from flask_chatstop.logs import log
 from flask_chatstop.worker.reconciler import Reconciler
 from flask_chatstop.worker.running import RunnableTask, RunningTasks
 
@@ -79,7 +80,7 @@ class Worker:
         lost: BackendError | None = None
         try:
             if self._reconciler.store_is_up:
-                if self.backend.announce(record):
+                if self._reconciler.store.announce(record):
                     return
                 raise TaskExists(f"The task id {record.task_id!r} is taken.")
         except BackendError as error:
@@ -93,10 +94,10 @@ class Worker:
             # The reconciler may have announced what runs, and be about to find the
             # store.
             self._running.look_again()
-        logger.warning(
-            "Task %s runs, but only this process can stop it until the store is back.",
-            record.task_id,
+        message = (
+            "Task %s runs, but only this process can stop it until the store is back."
         )
+        log(logger, logging.WARNING, message, record.task_id)
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         """Stop a task wherever it runs; one that runs here ends now, store or not.
@@ -104,10 +105,13 @@ class Worker:
         :raises BackendError: the store failed, and the task does not run here.
         """
         self._adapt()
+        self._reconciler.look()
         task = self._running.get(task_id)
         here = task is not None and task.record.owner == owner and task.stop()
         try:
             outcome = self.backend.stop(task_id, owner)
+        except RecordRefused:
+            outcome = StopOutcome.MISSING
         except BackendError as error:
             self._reconciler.lost(error)
             if not here:
@@ -184,8 +188,9 @@ class Worker:
         for task in self._running.all():
             try:
                 task.end(EndReason.FAILED)
-            except Exception:
-                logger.exception("The end of task %s failed.", task.record.task_id)
+            except Exception as error:
+                message = "The end of task %s failed."
+                log(logger, logging.ERROR, message, task.record.task_id, error=error)
         self._reconciler.close()
         self.backend.close()
 
@@ -203,8 +208,8 @@ def _at_exit() -> None:
     for worker in list(_workers):
         try:
             worker.close()
-        except Exception:
-            logger.exception("A worker could not be closed.")
+        except Exception as error:
+            log(logger, logging.ERROR, "A worker could not be closed.", error=error)
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -51,14 +51,14 @@ class Line(StopBackend):
     def announce(self, record: TaskRecord) -> bool:
         return self._reached().announce(record)
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._reached().renew(records)
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
+        return self._reached().renew(records)
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         return self._reached().stop(task_id, owner)
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
-        self._reached().end(record, reason)
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
+        return self._reached().end(record, reason)
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         return self._reached().stops(worker_id, task_ids)

@@ -31,17 +31,17 @@ class FaultyBackend(MemoryBackend):
         self._call()
         return super().announce(record)
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
         self._call()
-        super().renew(records)
+        return super().renew(records)
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         self._call()
         return super().stop(task_id, owner)
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
         self._call()
-        super().end(record, reason)
+        return super().end(record, reason)
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         self._call()
@@ -76,7 +76,7 @@ class Task:
         self.stopped.set()
         return self.reason is None
 
-    def end(self, reason: EndReason) -> bool:
+    def end(self, reason: EndReason, error: BaseException | None = None) -> bool:
         self.reason = reason
         self.worker.ended(self, reason)
         return True

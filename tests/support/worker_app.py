@@ -40,9 +40,9 @@ class WorkerApp:
     def worker(self) -> Worker:
         return AppState.of(self.app).worker
 
-    def chat(self, words: int = 1_000_000) -> "Chat":
+    def chat(self, words: int = 1_000_000, task_id: str | None = None) -> "Chat":
         """Begin an answer of so many words, and return when its stream has begun."""
-        chat = Chat(self.app, words)
+        chat = Chat(self.app, words, task_id or uuid.uuid4().hex)
         self._chats.append(chat)
         return chat
 
@@ -67,8 +67,8 @@ class WorkerApp:
 class Chat:
     """A client that reads an answer as it comes."""
 
-    def __init__(self, app: Flask, words: int) -> None:
-        self.task_id = uuid.uuid4().hex
+    def __init__(self, app: Flask, words: int, task_id: str) -> None:
+        self.task_id = task_id
         self.events: list[str] = []
         self.ended = threading.Event()
         thread = threading.Thread(target=self._read, args=(app, words), daemon=True)

@@ -146,9 +146,10 @@ class RenewingBackend(FaultyBackend):
             assert self.renewed.wait(5)
         return super().announce(record)
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
-        super().renew(records)
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
+        taken = super().renew(records)
         self.renewed.set()
+        return taken
 
 
 def test_a_task_that_begins_while_others_are_renewed_does_not_find_its_id_taken() -> (
@@ -179,8 +180,8 @@ def test_an_outage_is_one_line_in_the_log_and_its_end_another(
     backend.is_cut = False
     wait_until(lambda: "Found the store" in caplog.text)
     lines = [record.getMessage() for record in caplog.records]
-    assert len([line for line in lines if line.startswith("Lost")]) == 1
-    assert len([line for line in lines if line.startswith("Found")]) == 1
+    assert len([line for line in lines if line.startswith("Lost the store")]) == 1
+    assert len([line for line in lines if line.startswith("Found the store")]) == 1
     assert not task.stopped.is_set()
 
 
@@ -273,6 +274,7 @@ def test_a_process_that_exits_ends_what_it_ran_and_reports_it() -> None:
         class Printing(MemoryBackend):
             def end(self, record, reason):
                 print("store:", reason.value, flush=True)
+                return super().end(record, reason)
 
         chat = Chat(Source("One "), config={"CHATSTOP_BACKEND": Printing()})
         answer = chat.ask()

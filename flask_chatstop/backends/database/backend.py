@@ -99,15 +99,16 @@ class DatabaseBackend(StopBackend):
     def announce(self, record: TaskRecord) -> bool:
         return self._run(lambda queries, on: queries.announce(on, record))
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._run(lambda queries, on: queries.renew(on, records))
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
+        return self._run(lambda queries, on: queries.renew(on, records))
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         return self._run(lambda queries, on: queries.stop(on, task_id, owner))
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
-        self._run(lambda queries, on: queries.end(on, record, reason))
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
+        is_first = self._run(lambda queries, on: queries.end(on, record, reason))
         self._purge_now_and_then()
+        return is_first
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         if not task_ids:

@@ -88,20 +88,23 @@ class Queries(abc.ABC):
         """Insert a task, and replace an expired one that has its id."""
         return self._insert_or_replace(connection, self._row(record))
 
-    def renew(self, connection: Connection, records: Sequence[TaskRecord]) -> None:
-        """Renew tasks of one worker, and insert those that are lost."""
+    def renew(self, connection: Connection, records: Sequence[TaskRecord]) -> set[str]:
+        """Renew tasks of one worker, insert lost ones, and return the taken ids."""
         if not records:
-            return
-        known = {record.task_id: record for record in records}
+            return set()
+        lost = {record.task_id: record for record in records}
         params = {
             "b_worker_id": self._text(records[0].worker_id),
-            "b_task_ids": self._list(known),
+            "b_task_ids": self._list(lost),
         }
-        if connection.execute(self._renewal, params).rowcount == len(known):
-            return
+        if connection.execute(self._renewal, params).rowcount == len(lost):
+            return set()
         for task_id in connection.scalars(self._kept, params):
-            known.pop(_str(task_id), None)
-        self._insert_lost(connection, list(known.values()))
+            lost.pop(_str(task_id), None)
+        self._insert_lost(connection, list(lost.values()))
+        params["b_task_ids"] = self._list(lost)
+        kept = {_str(task_id) for task_id in connection.scalars(self._kept, params)}
+        return lost.keys() - kept
 
     def stop(self, connection: Connection, task_id: str, owner: Owner) -> StopOutcome:
         """Set a running task to stopping, and return what the stop found."""
@@ -121,14 +124,14 @@ class Queries(abc.ABC):
 
     def end(
         self, connection: Connection, record: TaskRecord, reason: EndReason
-    ) -> None:
-        """Record how a task has ended."""
+    ) -> bool:
+        """Record how a task has ended, and return whether this was its first end."""
         params = {
             "b_task_id": self._text(record.task_id),
             "b_worker_id": self._text(record.worker_id),
             "b_reason": reason.value,
         }
-        connection.execute(self._ending, params)
+        return bool(connection.execute(self._ending, params).rowcount)
 
     def stops(self, connection: Connection, worker_id: str) -> set[str]:
         """Return the ids of a worker's tasks that are stopping."""

@@ -60,20 +60,22 @@ class RedisBackend(StopBackend):
     def announce(self, record: TaskRecord) -> bool:
         return bool(self._redis.run(scripts.announce(record, self.lease)))
 
-    def renew(self, records: Sequence[TaskRecord]) -> None:
-        self._redis.run_all(scripts.renew(records, self.lease, self.retention))
+    def renew(self, records: Sequence[TaskRecord]) -> set[str]:
+        calls = scripts.renew(records, self.lease, self.retention)
+        replies = self._redis.run_all(calls)
+        return {call.task_ids[int(n) - 1] for call, reply in replies for n in reply}
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         call = scripts.stop(task_id, owner, self._channels, self.retention)
         reply = self._redis.run(call)
         return StopOutcome(_text(reply))
 
-    def end(self, record: TaskRecord, reason: EndReason) -> None:
-        self._redis.run(scripts.end(record, reason, self.retention))
+    def end(self, record: TaskRecord, reason: EndReason) -> bool:
+        return bool(self._redis.run(scripts.end(record, reason, self.retention)))
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
         replies = self._redis.run_all(scripts.stopping(task_ids, worker_id))
-        return {_text(task_id) for reply in replies for task_id in reply}
+        return {_text(task_id) for _, reply in replies for task_id in reply}
 
     def tasks(
         self,
@@ -86,12 +88,12 @@ class RedisBackend(StopBackend):
         task_ids = self._task_ids() if task_id is None else [task_id]
         calls = [scripts.info(task_id) for task_id in task_ids]
         found: list[tuple[float, TaskInfo]] = []
-        for found_id, reply in zip(task_ids, self._redis.run_all(calls), strict=True):
+        for call, reply in self._redis.run_all(calls):
             if reply:
                 started_at, state, packed, worker_id, age = map(_text, reply)
                 owner = scripts.unpacked(packed)
                 if owner.matches(app, source, user):
-                    record = TaskRecord(found_id, owner, worker_id)
+                    record = TaskRecord(call.task_ids[0], owner, worker_id)
                     info = TaskInfo(record, state == "stopping", float(age))
                     found.append((float(started_at), info))
         return [info for _, info in sorted(found, key=itemgetter(0))]

@@ -49,8 +49,10 @@ class Redis:
         """
         return self._exchange(partial(self._send, call))
 
-    def run_all(self, iterable: Iterable[scripts.Call]) -> list[Any]:
-        """Return the reply of each script.
+    def run_all(
+        self, iterable: Iterable[scripts.Call]
+    ) -> list[tuple[scripts.Call, Any]]:
+        """Return each call with the reply of its script.
 
         :raises BackendError: one of them failed.
         """
@@ -59,7 +61,7 @@ class Redis:
         for start in range(0, len(calls), _CHUNK):
             chunk = calls[start : start + _CHUNK]
             replies += self._exchange(partial(self._send_all, chunk))
-        return replies
+        return list(zip(calls, replies, strict=True))
 
     def keys(self, pattern: str) -> list[str | bytes]:
         """Return the keys that match a pattern; some may come twice."""

@@ -90,17 +90,22 @@ return 1
 """
 
 _RENEW = """
+local taken = {}
 for number, key in ipairs(KEYS) do
-    local worker, state = unpack(redis.call('HMGET', key, 'worker', 'state'))
-    if not worker then
+    local worker, state, until_ =
+        unpack(redis.call('HMGET', key, 'worker', 'state', 'until'))
+    if not worker or worker ~= ARGV[1] and is_lapsed(state, until_) then
         put(key, ARGV[1], ARGV[2], ARGV[3 + number], '')
     elseif worker == ARGV[1] and state == 'running' then
         redis.call('PEXPIRE', key, ARGV[2])
     elseif worker == ARGV[1] and state == 'stopping' then
         redis.call('HSET', key, 'until', now + ARGV[2])
         redis.call('PEXPIRE', key, ARGV[2] + ARGV[3])
+    else
+        taken[#taken + 1] = number
     end
 end
+return taken
 """
 
 # A plain PUBLISH reaches every node of a cluster, and so a worker on any node. A
@@ -130,8 +135,9 @@ local is_open = state == 'running' or state == 'stopping'
 if worker == ARGV[1] and is_open and not is_lapsed(state, until_) then
     redis.call('HSET', KEYS[1], 'state', ARGV[2])
     redis.call('PEXPIRE', KEYS[1], ARGV[3])
+    return 1
 end
-return 1
+return 0
 """
 
 _STOPPING = """
@@ -175,7 +181,10 @@ def announce(record: TaskRecord, lease: float) -> Call:
 def renew(
     records: Iterable[TaskRecord], lease: float, retention: float
 ) -> Iterator[Call]:
-    """Renew the tasks of a worker, and store those again that are lost."""
+    """Renew the tasks of a worker, and store those again that are lost.
+
+    Each answer has the numbers of the tasks, from 1 on, whose ids are taken.
+    """
     known = {record.task_id: record for record in records}
     times = _milliseconds(lease), _milliseconds(retention)
     for task_ids in _of_one_tag(known):
@@ -191,7 +200,7 @@ def stop(task_id: str, owner: Owner, channels: str, retention: float) -> Call:
 
 
 def end(record: TaskRecord, reason: EndReason, retention: float) -> Call:
-    """Record the first end of a task, if the worker is its own."""
+    """Record the first end of a worker's task; the answer is 1 if it was that."""
     arguments = (record.worker_id, reason.value, _milliseconds(retention))
     return Call(END, [record.task_id], arguments)
 

@@ -125,6 +125,7 @@ def test_only_the_lost_ones_are_inserted_again(backend: DatabaseBackend) -> None
         "SELECT",
         "SELECT",
         "INSERT",
+        "SELECT",
     ]
     assert backend.stop(records[-1].task_id, ALICE) is StopOutcome.STOPPING
 

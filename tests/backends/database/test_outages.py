@@ -118,7 +118,7 @@ class Running:
         self.stopped.set()
         return True
 
-    def end(self, reason: EndReason) -> bool:
+    def end(self, reason: EndReason, error: BaseException | None = None) -> bool:
         return True
 
 
