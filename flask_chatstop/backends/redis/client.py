@@ -17,7 +17,13 @@ _ADVICE = {
     "user executing the script": _ACL_ADVICE,
 }
 # Replies that are about one key or its values. The driver has no classes for them.
-_REFUSALS = ("WRONGTYPE", "exceeds maximum allowed size", "invalid bulk length")
+# A server without memory refuses a new task, and goes on with those that it knows.
+_REFUSALS = (
+    "WRONGTYPE",
+    "exceeds maximum allowed size",
+    "invalid bulk length",
+    "used memory > 'maxmemory'",
+)
 _OF_A_REPLICA = ("read only replica", "Link with MASTER is down")
 
 
