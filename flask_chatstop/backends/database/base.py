@@ -74,6 +74,14 @@ class Dialect(abc.ABC):
         :raises ConfigurationError: it cannot.
         """
 
+    def check_options(self, options: dict[str, Any]) -> None:  # noqa: B027
+        """Do nothing if the driver would take these options of a URL.
+
+        It is not imported for that.
+
+        :raises ValueError: it would not take a value; the same for TypeError.
+        """
+
     def create_table(self, connection: Connection, table: Table) -> None:
         """Create the table and its indexes unless they exist."""
         table.create(connection, checkfirst=True)

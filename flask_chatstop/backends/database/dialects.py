@@ -64,5 +64,16 @@ def parse_url(url: str | URL) -> URL:
             f"{scheme}:// needs the package {dialect.module}; run"
             f' `pip install "flask_chatstop[{dialect.extra}]"`.'
         )
+    parsed = parsed.set(drivername=f"{scheme}+{dialect.driver}")
     dialect.check_url(parsed)
-    return parsed.set(drivername=f"{scheme}+{dialect.driver}")
+    try:
+        # SQLAlchemy converts the options that it knows.
+        options = parsed.get_dialect()().create_connect_args(parsed)[1]
+        dialect.check_options(dict(options))
+    except (TypeError, ValueError, ArgumentError):
+        # Their message may quote a value, and that a password.
+        raise ConfigurationError(
+            "An option of the database URL has a value that it cannot have, or no"
+            f" driver knows it; it has the options {', '.join(parsed.query)}."
+        ) from None
+    return parsed

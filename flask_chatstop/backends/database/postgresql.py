@@ -46,6 +46,15 @@ from flask_chatstop.backends.database.table import REPLACED
 _CHANNEL_PREFIX = "chatstop_"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED = "40001", "40P01"
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_NUMBERS = {
+    "connect_timeout",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "tcp_user_timeout",
+}
 _UNDEFINED_TABLE = "42P01"
 # A server that has become a standby; "cached plan must not change result type", after a
 # migration; a prepared statement that the server does not know.
@@ -60,6 +69,10 @@ class PostgreSQL(Dialect):
 
     def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
         return PostgreSQLQueries(table, lease=lease, retention=retention)
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        for name in _NUMBERS.intersection(options):
+            int(options[name])
 
     def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
         engine = self._create_engine(url, timeout)

@@ -69,6 +69,9 @@ class SQLite(Dialect):
                 " like sqlite:///chatstop.db, or use memory:// for a single process."
             )
 
+    def check_options(self, options: dict[str, Any]) -> None:
+        sqlite3.connect(":memory:", **options | {"uri": False}).close()
+
     def create_table(self, connection: Connection, table: Table) -> None:
         # Not Table.create(): two processes would both find no table and then create it.
         connection.execute(CreateTable(table, if_not_exists=True))

@@ -144,6 +144,22 @@ def test_a_password_is_in_no_message(url: str, open_backend: Open) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u@h/x?connect_timeout=s3cret",
+        "mariadb://u@h/x?read_timeout=soon",
+        "postgresql://u@h/x?connect_timeout=s3cret",
+        "postgresql://u@h/x?keepalives_idle=1.5",
+        "sqlite:///x.db?timeout=s3cret",
+    ],
+)
+def test_a_mistyped_option_is_refused_at_registration(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="option of the database URL") as error:
+        app_with(url)
+    assert "s3cret" not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
     "url", ["postgresql:/alice:%s@h/x", "postgresql://alice@h:%s/x"]
 )
 def test_a_url_that_cannot_be_read_is_not_shown(url: str) -> None:
