@@ -9,6 +9,7 @@ from flask_chatstop.backends.database.base import Dialect
 from flask_chatstop.backends.database.mysql import MySQL
 from flask_chatstop.backends.database.postgresql import PostgreSQL
 from flask_chatstop.backends.database.sqlite import SQLite
+from flask_chatstop.backends.secrets import has_unquoted_at
 from flask_chatstop.errors import ConfigurationError
 
 #: Each dialect by SQLAlchemy's name of it, which is also the scheme of its URLs.
@@ -43,6 +44,11 @@ def parse_url(url: str | URL) -> URL:
     :raises ConfigurationError: the URL is invalid; the message does not contain its
         password.
     """
+    is_file = str(url).startswith("sqlite")
+    if isinstance(url, str) and not is_file and has_unquoted_at(url):
+        raise ConfigurationError(
+            "The database URL has more than one @; write %40 for an @ in the password."
+        )
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):

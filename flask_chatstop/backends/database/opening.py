@@ -8,6 +8,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from flask_chatstop.backends.database.dialects import dialect_of
 from flask_chatstop.backends.database.semaphore import FairSemaphore
+from flask_chatstop.backends.secrets import text_of_others
 from flask_chatstop.errors import BackendError, ChatStopError
 
 Source = URL | Engine | Callable[[], Engine]
@@ -41,7 +42,9 @@ def open_engine(source: Source, timeout: float) -> Opened:
     except ChatStopError:
         raise
     except Exception as error:
-        raise BackendError(f"The callable returned no engine: {error}") from error
+        raise BackendError(
+            f"The callable returned no engine: {text_of_others(error)}"
+        ) from error
     # A file needs no more than its path. The wait for its lock can be limited only on
     # connections of our own.
     if dialect_of(engine).is_file:

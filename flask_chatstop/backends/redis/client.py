@@ -3,7 +3,9 @@
 import importlib
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
+from urllib.parse import urlsplit
 
+from flask_chatstop.backends.secrets import has_unquoted_at, text_of_others
 from flask_chatstop.errors import BackendError, ConfigurationError, RecordRefused
 
 _ACL_ADVICE = (
@@ -66,6 +68,10 @@ def connect(url: str, timeout: float) -> Any:
     if scheme != "unix":
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
     try:
+        if scheme != "unix":
+            _, _, path, _, fragment = urlsplit(f"//{address}")
+            if has_unquoted_at(url) or "@" in path + fragment:
+                raise ValueError("a password with an unquoted character")
         client = Redis.from_url(f"{scheme}://{address}", **options)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
@@ -106,6 +112,9 @@ def raise_as_backend_error(error: Exception) -> NoReturn:
     if isinstance(error, BackendError):
         raise error
     message = str(error) or type(error).__name__
+    package = type(error).__module__.partition(".")[0]
+    if package not in ("redis", "valkey") and not isinstance(error, OSError):
+        message = text_of_others(error)  # of a caller's credential provider, say
     advice = "".join(f" {text}" for sign, text in _ADVICE.items() if sign in message)
     is_refusal = isinstance(error, UnicodeEncodeError) or any(
         sign in message for sign in _REFUSALS
