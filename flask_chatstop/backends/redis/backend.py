@@ -52,6 +52,11 @@ class RedisBackend(StopBackend):
         super().__init__(lease=lease, retention=retention, timeout=timeout)
         if not isinstance(prefix, str):
             raise ConfigurationError(f"prefix is {prefix!r}; set it to a string.")
+        if hasattr(url_or_client, "get_random_node") and re.match(r"[^{]*{}", prefix):
+            raise ConfigurationError(
+                f"prefix is {prefix!r}; set it to one without {{}}: a cluster would not"
+                " keep the keys of one tag together."
+            )
         self._prefix = prefix
         self._channels = f"{prefix}worker:"
         self._url = url_or_client if isinstance(url_or_client, str) else None

@@ -1,5 +1,7 @@
 """A backend beside an engine whose connections an app holds."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -70,3 +72,35 @@ def test_an_engine_without_a_queue_of_connections_serves(
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
     is_shared = backend.engine.pool is engine.pool
     assert is_shared is (poolclass is StaticPool)
+
+
+PRELOADED = """
+import sys
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import new_record
+from sqlalchemy import create_engine, text
+
+made = []
+
+def engine():  # as one that fetches its password first
+    made.append(create_engine(sys.argv[1]))
+    with made[-1].connect() as connection:
+        connection.execute(text("SELECT 1"))
+        gevent.sleep(0.05)
+    return made[-1]
+
+backend = DatabaseBackend(engine)
+from gevent import monkey
+monkey.patch_all()
+import gevent
+calls = [gevent.spawn(backend.announce, new_record()) for _ in range(5)]
+gevent.joinall(calls, timeout=20, raise_error=True)
+assert all(call.value is True for call in calls), calls
+"""
+
+
+def test_an_app_that_was_loaded_before_gevent_may_do_io_to_make_its_engine(
+    postgresql_url: str,
+) -> None:
+    url = postgresql_url
+    subprocess.run([sys.executable, "-c", PRELOADED, url], check=True, timeout=30)
