@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import Rule
 
 from flask_chatstop.backends import StopOutcome, TaskRecord
-from flask_chatstop.checks import MAX_ID, is_id
+from flask_chatstop.checks import MAX_ID, is_id, is_task_id
 from flask_chatstop.cli import commands
 from flask_chatstop.config import AppState
 from flask_chatstop.errors import (
@@ -107,7 +107,8 @@ class ChatStop(Blueprint):
 
         :param user: who may stop it, together with the app of the API key; may be
             left out with a ``user_loader``.
-        :param task_id: 1 to 255 characters without a slash; by default a new UUID.
+        :param task_id: 1 to 255 characters without a slash or ``%2F``, and not ``.`` or
+            ``..``; by default a new UUID.
             An id names one generation: it is taken until the retention is over.
         :raises InvalidParam: the user or the id is invalid, or the user is not the
             one of the ``user_loader``.
@@ -127,9 +128,10 @@ class ChatStop(Blueprint):
         user = check_user(user)
         if task_id is None:
             task_id = str(uuid.uuid4())
-        elif not is_id(task_id) or "/" in task_id:
+        elif not is_task_id(task_id):
             raise InvalidParam(
-                f"task_id must be 1 to {MAX_ID} characters without a slash."
+                f"task_id must be 1 to {MAX_ID} characters, without a slash or %2F, and"
+                " not . or .. alone."
             )
         state.warn_of_processes()
         record = TaskRecord(task_id, self._caller.owner(user), state.worker.id)

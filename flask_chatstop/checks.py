@@ -22,6 +22,20 @@ def is_id(value: object) -> TypeGuard[str]:
     return value.isascii() or not _SURROGATE.search(value)
 
 
+def is_task_id(value: object) -> TypeGuard[str]:
+    """Tell whether a value is an id that the URL of a stop can carry.
+
+    Clients and proxies resolve ``.`` and ``..``, and many decode ``%2F``: such a stop
+    would never arrive.
+    """
+    return (
+        is_id(value)
+        and value not in (".", "..")
+        and "/" not in value
+        and "%2f" not in value.lower()
+    )
+
+
 def seconds(name: str, value: object) -> float:
     """Return a number of seconds from a configuration.
 

@@ -171,12 +171,16 @@ def _time_to_hear(backend: StopBackend) -> float:
     threading.Thread(target=listen, daemon=True).start()
     listening.wait(2 * backend.timeout)
     backend.announce(record)
+    backend.renew([record])
     began = time.perf_counter()
     backend.stop(record.task_id, owner)
     was_heard = is_heard.wait(2 * backend.timeout)
     took = time.perf_counter() - began
+    is_swept = backend.stops(record.worker_id, [record.task_id])
     backend.end(record, EndReason.STOPPED)
     closing.set()
+    if not is_swept:
+        raise BackendError("The store has taken a stop, but a sweep does not find it.")
     if not was_heard:
         reason = failures[0] if failures else "no notification came"
         raise BackendError(f"The store answers, but a stop is not heard: {reason}")

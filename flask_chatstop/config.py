@@ -24,9 +24,9 @@ These keys of ``app.config`` are read:
     Default 600.
 ``CHATSTOP_SWEEP_INTERVAL``
     Seconds between two reads of the store for stops whose notification to the worker
-    was lost. Default 5.
+    was lost. At most the lease. Default 5.
 ``CHATSTOP_OPERATION_TIMEOUT``
-    Seconds that one call to the store may take. Default 2.
+    Seconds that one call to the store may take. At most the lease. Default 2.
 ``CHATSTOP_CLIENT_TIMEOUT``
     Seconds that a client may acknowledge or read nothing before its connection is
     closed, on Linux with gunicorn or Werkzeug's server. Default 30.
@@ -35,6 +35,7 @@ These keys of ``app.config`` are read:
     library makes it. Hooks into httpcore, httpcore2 and urllib3. Default ``True``.
 """
 
+import difflib
 import logging
 from dataclasses import dataclass
 
@@ -55,6 +56,13 @@ _SECONDS = {
     "CHATSTOP_SWEEP_INTERVAL": 5.0,
     "CHATSTOP_CLIENT_TIMEOUT": 30.0,
 }
+_OTHERS = (
+    "CHATSTOP_API_KEYS",
+    "CHATSTOP_BACKEND",
+    "CHATSTOP_ENABLED",
+    "CHATSTOP_MISSING_OK",
+    "CHATSTOP_TRACK_CALLS",
+)
 
 
 @dataclass(slots=True)
@@ -107,11 +115,12 @@ class AppState:
         keys = app.config.get("CHATSTOP_API_KEYS")
         is_enabled = _flag(app, "CHATSTOP_ENABLED", default=True)
         kind = Worker if is_enabled else DisabledWorker
+        backend = _backend(app)
+        sweep_interval = _seconds(app, "CHATSTOP_SWEEP_INTERVAL", longest=backend.lease)
+        _warn_of_unknown_keys(app)
         return cls(
             is_enabled=is_enabled,
-            worker=kind(
-                _backend(app), sweep_interval=_seconds(app, "CHATSTOP_SWEEP_INTERVAL")
-            ),
+            worker=kind(backend, sweep_interval=sweep_interval),
             keys=None if keys is None else ApiKeys(keys),
             missing_ok=_flag(app, "CHATSTOP_MISSING_OK", default=False),
             client_timeout=_seconds(app, "CHATSTOP_CLIENT_TIMEOUT"),
@@ -138,10 +147,11 @@ def _backend(app: Flask) -> StopBackend:
             f"CHATSTOP_BACKEND is a {type(backend).__name__}; set it to a URL like"
             " memory:// or to an instance of StopBackend."
         )
+    lease = _seconds(app, "CHATSTOP_LEASE")
     times = {
-        "lease": _seconds(app, "CHATSTOP_LEASE"),
+        "lease": lease,
         "retention": _seconds(app, "CHATSTOP_RETENTION"),
-        "timeout": _seconds(app, "CHATSTOP_OPERATION_TIMEOUT"),
+        "timeout": _seconds(app, "CHATSTOP_OPERATION_TIMEOUT", longest=lease),
     }
     try:
         return backend_from_url(backend, **times)
@@ -149,9 +159,27 @@ def _backend(app: Flask) -> StopBackend:
         raise ConfigurationError(f"CHATSTOP_BACKEND: {error}") from error
 
 
-def _seconds(app: Flask, name: str) -> float:
+def _seconds(app: Flask, name: str, *, longest: float | None = None) -> float:
+    """Return a number of seconds; the default gives way to ``longest``."""
     value = app.config.get(name)
-    return seconds(name, _SECONDS[name] if value is None else value)
+    if value is None:
+        return _SECONDS[name] if longest is None else min(_SECONDS[name], longest)
+    found = seconds(name, value)
+    if longest is not None and found > longest:
+        raise ConfigurationError(
+            f"{name} is {value!r}, which is longer than the lease: tasks would expire"
+            f" meanwhile. Set it to at most {longest:g}, or set a longer lease."
+        )
+    return found
+
+
+def _warn_of_unknown_keys(app: Flask) -> None:
+    known = {*_SECONDS, *_OTHERS}
+    for name in sorted(key for key in app.config if key.startswith("CHATSTOP_")):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.85)
+            advice = f"; did you mean {near[0]}?" if near else "."
+            logger.warning("%s is no setting of chatstop%s", name, advice)
 
 
 def _flag(app: Flask, name: str, *, default: bool) -> bool:

@@ -63,6 +63,26 @@ def test_the_times_reach_the_backend_and_the_worker() -> None:
     assert worker.sweep_interval == 0.25
 
 
+@pytest.mark.parametrize("name", ["OPERATION_TIMEOUT", "SWEEP_INTERVAL"])
+def test_a_time_that_is_longer_than_the_lease_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"CHATSTOP_{name} is 8, .* at most 7"):
+        make_app(**{"CHATSTOP_LEASE": 7, f"CHATSTOP_{name}": 8})
+    worker = make_app(CHATSTOP_LEASE=1).extensions["chatstop"].worker
+    assert (worker.backend.timeout, worker.sweep_interval) == (1.0, 1.0)
+
+
+def test_an_unknown_setting_is_named_in_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make_app(CHATSTOP_LEASE=7, CHATSTOP_SWEEP_INTERVALL=7, CHATSTOP_COLOUR="red")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "CHATSTOP_COLOUR is no setting of chatstop.",
+        "CHATSTOP_SWEEP_INTERVALL is no setting of chatstop; did you mean"
+        " CHATSTOP_SWEEP_INTERVAL?",
+    ]
+
+
 def test_a_time_that_an_instance_would_ignore_is_refused() -> None:
     make_app(CHATSTOP_BACKEND=MemoryBackend(lease=5))
     with pytest.raises(ConfigurationError, match="CHATSTOP_LEASE has no effect"):

@@ -115,6 +115,9 @@ class Worker:
         try:
             outcome = self.backend.stop(task_id, owner)
         except RecordRefused:
+            # The task may run elsewhere all the same: 404 would not be true.
+            if not here:
+                raise
             outcome = StopOutcome.MISSING
         except BackendError as error:
             self._reconciler.lost(error)

@@ -60,6 +60,7 @@ def test_of_500_stops_at_once_one_rings_and_one_end_is_reported(
         tmp_path / "deployment",
         ringing_store.url,
         FLASK_CHATSTOP_OPERATION_TIMEOUT="20",
+        FLASK_CHATSTOP_LEASE="20",
     ) as deployed:
         chat = deployed.ask(then)
         with ringing_store.rings(chat.task_id) as rings:

@@ -22,7 +22,7 @@ class Host:
         self.app = WorkerApp(
             url.render_as_string(hide_password=False),
             operation_timeout=0.5,
-            sweep_interval=3600,
+            sweep_interval=60,
         )
         stack.callback(self.app.close)
 

@@ -19,7 +19,7 @@ from tests.support.worker_app import WorkerApp
 
 NAMES = {"chatstop_listener", "chatstop_reconciler"}
 #: Nothing is swept by the clock.
-NEVER = 3600.0
+NEVER = 60.0
 ANY_KIND = [Timeout, GreenletExit, SystemExit, MemoryError, ZeroDivisionError]
 
 

@@ -35,6 +35,10 @@ class ResettingProxy:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
+    def redirect(self, port: int) -> None:
+        """Forward new connections to another server; the others stay."""
+        self._target = port
+
     def admit(self) -> None:
         """Let connections through again."""
         self._is_open = True

@@ -20,7 +20,7 @@ from tests.support.breakable_stores import Line
 
 HEADERS = {"Authorization": "Bearer key"}
 #: Seconds that no test takes: nothing is swept unless a test wants it to be.
-NEVER = 3600.0
+NEVER = 60.0
 
 
 @dataclass(eq=False)

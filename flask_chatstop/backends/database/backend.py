@@ -40,9 +40,11 @@ class DatabaseBackend(StopBackend):
     SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
     or a migration creates it. Expired rows are deleted without a command.
 
-    On the engine of a URL, no call takes longer than ``timeout``. On an engine of
-    yours, calls by psycopg 3 and PyMySQL end in time once they have a connection; its
-    pool and its connecting wait as long as you have configured them to.
+    On the engine of a URL, no call takes longer than ``timeout``. Beside an engine of
+    yours, the backend has up to five connections of its own, made as the engine's are:
+    by the same creator, with the same handlers of events. It never waits in your pool.
+    Calls by psycopg 3 and PyMySQL end in time once they are connected; to connect takes
+    as long as you have configured. A ``StaticPool`` and the like are shared.
 
     :param source: a URL, a SQLAlchemy engine, or a function that returns an engine,
         like ``lambda: db.engine`` of Flask-SQLAlchemy. The function is called in the
@@ -144,8 +146,15 @@ class DatabaseBackend(StopBackend):
         if not dialect.can_listen(self._listen.engine):
             super().listen(worker_id, running, heard, closing)
             return
+        before = self._connections_dropped()
+
+        def is_outdated() -> bool:
+            return self._connections_dropped() != before
+
         with self._listen.detached() as driver:
-            listening = Listening(worker_id, poll, heard, closing, self.timeout)
+            listening = Listening(
+                worker_id, poll, heard, closing, self.timeout, is_outdated
+            )
             dialect.listen(driver, listening)
 
     def check(self) -> None:
@@ -175,6 +184,9 @@ class DatabaseBackend(StopBackend):
     def after_fork(self) -> None:
         self._database.after_fork()
         self._listen.after_fork()
+
+    def _connections_dropped(self) -> int:
+        return self._database.connections_dropped + self._listen.connections_dropped
 
     def _run(self, work: Callable[[Queries, Connection], T]) -> T:
         queries = self._queries

@@ -21,6 +21,8 @@ class Listening:
     :param heard: takes ids of tasks that were asked to stop.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
+    :param is_outdated: returns whether connections were dropped since the listening
+        began. It then ends, and the worker listens again on a new connection.
     """
 
     worker_id: str
@@ -28,6 +30,12 @@ class Listening:
     heard: Callable[[Collection[str]], None]
     closing: threading.Event
     timeout: float
+    is_outdated: Callable[[], bool]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the listening has to end."""
+        return self.closing.is_set() or self.is_outdated()
 
 
 class Dialect(abc.ABC):
@@ -66,6 +74,14 @@ class Dialect(abc.ABC):
         :raises ConfigurationError: it cannot.
         """
 
+    def check_options(self, options: dict[str, Any]) -> None:  # noqa: B027
+        """Do nothing if the driver would take these options of a URL.
+
+        It is not imported for that.
+
+        :raises ValueError: it would not take a value; the same for TypeError.
+        """
+
     def create_table(self, connection: Connection, table: Table) -> None:
         """Create the table and its indexes unless they exist."""
         table.create(connection, checkfirst=True)
@@ -98,6 +114,18 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def is_missing_table(self, error: Any) -> bool:
         """Return whether a driver's error says that the table does not exist."""
+
+    def is_outdated(self, error: Any) -> bool:
+        """Return whether the server refuses what it may accept on a new connection.
+
+        The primary has changed behind its address, say, and the connection still leads
+        to the old one. Nothing was changed. This one returns False.
+        """
+        return False
+
+    @abc.abstractmethod
+    def is_refusal(self, error: Any) -> bool:
+        """Return whether the database refuses a record, and goes on with others."""
 
     def text_of(self, error: object) -> str:
         """Return a driver's error as one line, with advice where there is some."""
@@ -137,6 +165,16 @@ def is_readable(sock: Any) -> bool:
         return False
     except Exception:  # drivers differ in what they raise for a closed connection
         return True
+
+
+def refuses_data(error: Any) -> bool:
+    """Return whether a driver's error has a SQLSTATE that is about the data.
+
+    Class 22 is a data exception, 23 a violated constraint, 44 a violated view, and the
+    other two are what a trigger raises.
+    """
+    state = sqlstate_of(error) or ""
+    return state[:2] in ("22", "23", "44") or state in ("45000", "P0001")
 
 
 def sqlstate_of(error: Any) -> str | None:

@@ -9,6 +9,7 @@ from flask_chatstop.backends.database.base import Dialect
 from flask_chatstop.backends.database.mysql import MySQL
 from flask_chatstop.backends.database.postgresql import PostgreSQL
 from flask_chatstop.backends.database.sqlite import SQLite
+from flask_chatstop.backends.secrets import has_unquoted_at
 from flask_chatstop.errors import ConfigurationError
 
 #: Each dialect by SQLAlchemy's name of it, which is also the scheme of its URLs.
@@ -43,6 +44,11 @@ def parse_url(url: str | URL) -> URL:
     :raises ConfigurationError: the URL is invalid; the message does not contain its
         password.
     """
+    is_file = str(url).startswith("sqlite")
+    if isinstance(url, str) and not is_file and has_unquoted_at(url):
+        raise ConfigurationError(
+            "The database URL has more than one @; write %40 for an @ in the password."
+        )
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -64,5 +70,16 @@ def parse_url(url: str | URL) -> URL:
             f"{scheme}:// needs the package {dialect.module}; run"
             f' `pip install "flask_chatstop[{dialect.extra}]"`.'
         )
+    parsed = parsed.set(drivername=f"{scheme}+{dialect.driver}")
     dialect.check_url(parsed)
-    return parsed.set(drivername=f"{scheme}+{dialect.driver}")
+    try:
+        # SQLAlchemy converts the options that it knows.
+        options = parsed.get_dialect()().create_connect_args(parsed)[1]
+        dialect.check_options(dict(options))
+    except (TypeError, ValueError, ArgumentError):
+        # Their message may quote a value, and that a password.
+        raise ConfigurationError(
+            "An option of the database URL has a value that it cannot have, or no"
+            f" driver knows it; it has the options {', '.join(parsed.query)}."
+        ) from None
+    return parsed

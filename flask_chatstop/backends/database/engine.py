@@ -1,5 +1,6 @@
 """The engine of the database backend, and calls of bounded length on it."""
 
+import logging
 import random
 import threading
 import time
@@ -12,16 +13,18 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flask_chatstop.backends.database.base import Dialect
 from flask_chatstop.backends.database.dialects import dialect_of
+from flask_chatstop.backends.database.failures import failure
+from flask_chatstop.backends.database.opening import Source, open_engine
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.backends.database.sqlite_forks import files
 from flask_chatstop.errors import BackendError, ChatStopError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 # A generator of our own: the state of the random module belongs to the app.
 _random = random.SystemRandom()
-
-Source = URL | Engine | Callable[[], Engine]
 
 
 class Database:
@@ -40,6 +43,8 @@ class Database:
         self._turns: FairSemaphore | None = None
         self._lock = threading.Lock()
         self._is_forking = False
+        #: How often all connections were dropped, since they led to a wrong server.
+        self.connections_dropped = 0
 
     def __str__(self) -> str:
         source = self._engine or self._source
@@ -56,10 +61,17 @@ class Database:
         :raises BackendError: the function returned no engine.
         :raises ConfigurationError: the backend does not know the database.
         """
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._open()
-            return self._engine
+        if self._engine is None:
+            # Without the lock. The function of an app may do I/O, and the lock may be
+            # older than gevent's patches: whoever waits for it would stop every
+            # greenlet, the one that holds it included.
+            opened = open_engine(self._source, self._timeout)
+            with self._lock:
+                if self._engine is None:
+                    self._turns, self._engine = opened.turns, opened.engine
+                    if dialect_of(opened.engine).is_file:
+                        files.add(self)
+        return self._engine
 
     @property
     def dialect(self) -> Dialect:
@@ -132,58 +144,37 @@ class Database:
 
     def failure(self, error: Exception) -> BackendError:
         """Say what is wrong and what to do, without a password."""
-        orig = getattr(error, "orig", None) or error
-        if self.dialect.is_missing_table(orig):
-            return BackendError(
-                f"{self} has no table {self._table.fullname}; create it with"
-                " `flask chatstop init-db`."
-            )
-        text = self.dialect.text_of(orig)
-        url = self.engine.url
-        for password in (url.password, url.query.get("password")):
-            text = text.replace(str(password), "***") if password else text
-        return BackendError(f"{self}: {text}")
-
-    def _open(self) -> Engine:
-        source = self._source
-        if isinstance(source, URL):
-            return self._open_own(source)
-        try:
-            engine = source if isinstance(source, Engine) else source()
-        except ChatStopError:
-            raise
-        except Exception as error:
-            raise BackendError(f"The callable returned no engine: {error}") from error
-        # A file needs no more than its path. The wait for its lock can be limited only
-        # on connections of our own.
-        if dialect_of(engine).is_file:
-            return self._open_own(engine.url, is_shared=True)
-        return engine.execution_options(isolation_level="AUTOCOMMIT")
-
-    def _open_own(self, url: URL, *, is_shared: bool = False) -> Engine:
-        dialect = dialect_of(url)
-        self._turns = FairSemaphore(dialect.pool_size)
-        if dialect.is_file:
-            files.add(self)
-        return dialect.make_engine(url, self._timeout, is_shared=is_shared)
+        return failure(error, self.engine, str(self), self._table)
 
     def _attempt(
         self, engine: Engine, work: Callable[[Connection], T], deadline: float
     ) -> T:
         dialect = dialect_of(engine)
+        outdated: BackendError | None = None
         while True:
             try:
                 with (
                     _connection(engine, deadline) as (connection, driver),
                     dialect.bounded(driver, deadline),
                 ):
-                    return work(connection)
+                    result = work(connection)
             except ChatStopError:
                 raise
             except Exception as error:
                 # Of any class: drivers let OSError and UnicodeError through.
-                if not self._may_go_on(engine, error, deadline):
-                    raise self.failure(error) from getattr(error, "orig", error)
+                if self._may_go_on(engine, error, deadline):
+                    continue
+                orig = getattr(error, "orig", error)
+                may_reconnect = outdated is None and time.monotonic() < deadline
+                if not (may_reconnect and dialect.is_outdated(orig)):
+                    raise self.failure(error) from orig
+                outdated = self.failure(error)
+                self.connections_dropped += 1
+                engine.dispose()
+                continue
+            if outdated is not None:
+                logger.warning("Opened new connections, which serve: %s", outdated)
+            return result
 
     def _may_go_on(self, engine: Engine, error: Exception, deadline: float) -> bool:
         """Remove the cause of an error, or wait; return whether to try again."""

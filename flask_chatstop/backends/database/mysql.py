@@ -22,12 +22,26 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import IntegrityError
 
-from flask_chatstop.backends.database.base import Dialect, is_readable, sqlstate_of
+from flask_chatstop.backends.database.base import (
+    Dialect,
+    is_readable,
+    refuses_data,
+    sqlstate_of,
+)
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.table import REPLACED
 
 _DEADLOCK = 1213
+_DUPLICATE = 1062
 _NO_SUCH_TABLE = 1146
+# By an option of the server, by its transaction, or by its mode.
+_READ_ONLY = (1290, 1792, 1836)
+# A value that is null, too long, out of range or of another character set; a key, a
+# CHECK of MySQL or MariaDB, or a trigger that is against it.
+# https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference
+_REFUSALS = frozenset(
+    [1048, 1062, 1216, 1264, 1265, 1292, 1364, 1366, 1406, 1452, 1644, 3819, 4025]
+)
 
 
 class MySQL(Dialect):
@@ -66,13 +80,25 @@ class MySQL(Dialect):
 
     def may_retry(self, error: Any) -> bool:
         # The number is PyMySQL's and mysqlclient's, the state is other drivers'.
-        return error.args[:1] == (_DEADLOCK,) or sqlstate_of(error) == "40001"
+        return _number_of(error) == _DEADLOCK or sqlstate_of(error) == "40001"
 
     def is_missing_table(self, error: Any) -> bool:
-        return bool(error.args[:1] == (_NO_SUCH_TABLE,))
+        return _number_of(error) == _NO_SUCH_TABLE
+
+    def is_outdated(self, error: Any) -> bool:
+        return _number_of(error) in _READ_ONLY
+
+    def is_refusal(self, error: Any) -> bool:
+        return _number_of(error) in _REFUSALS or refuses_data(error)
 
     def is_stale(self, driver: Any) -> bool:
         return is_readable(getattr(driver, "_sock", driver))  # PyMySQL's socket
+
+
+def _number_of(error: Any) -> object:
+    """Return the server's number of an error, which drivers tell in two ways."""
+    number = getattr(error, "errno", None)
+    return number if number is not None else next(iter(error.args), None)
 
 
 class MySQLQueries(Queries):
@@ -104,7 +130,9 @@ class MySQLQueries(Queries):
         # and for one that it left as it was.
         try:
             connection.execute(self._insertion, row)
-        except IntegrityError:
+        except IntegrityError as error:
+            if _number_of(error.orig) != _DUPLICATE:
+                raise
             params = row | {"b_task_id": row["task_id"]}
             return bool(connection.execute(self._replacement, params).rowcount)
         return True

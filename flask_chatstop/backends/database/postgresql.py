@@ -29,7 +29,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine import interfaces
 
-from flask_chatstop.backends.database.base import Dialect, Listening, sqlstate_of
+from flask_chatstop.backends.database.base import (
+    Dialect,
+    Listening,
+    refuses_data,
+    sqlstate_of,
+)
 from flask_chatstop.backends.database.postgresql_connection import (
     PostgreSQLConnect,
     bounded,
@@ -41,7 +46,19 @@ from flask_chatstop.backends.database.table import REPLACED
 _CHANNEL_PREFIX = "chatstop_"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED = "40001", "40P01"
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_NUMBERS = {
+    "connect_timeout",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "tcp_user_timeout",
+}
 _UNDEFINED_TABLE = "42P01"
+# A server that has become a standby; "cached plan must not change result type", after a
+# migration; a prepared statement that the server does not know.
+_OUTDATED = ("25006", "0A000", "26000")
 
 
 class PostgreSQL(Dialect):
@@ -52,6 +69,10 @@ class PostgreSQL(Dialect):
 
     def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
         return PostgreSQLQueries(table, lease=lease, retention=retention)
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        for name in _NUMBERS.intersection(options):
+            int(options[name])
 
     def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
         engine = self._create_engine(url, timeout)
@@ -75,6 +96,17 @@ class PostgreSQL(Dialect):
 
     def is_missing_table(self, error: Any) -> bool:
         return sqlstate_of(error) == _UNDEFINED_TABLE
+
+    def is_outdated(self, error: Any) -> bool:
+        return sqlstate_of(error) in _OUTDATED
+
+    def is_refusal(self, error: Any) -> bool:
+        return refuses_data(error)
+
+    def text_of(self, error: object) -> str:
+        # Without the detail and the context, which quote the row and its user.
+        primary = getattr(getattr(error, "diag", None), "message_primary", None)
+        return super().text_of(primary or error)
 
 
 class PostgreSQLQueries(Queries):

@@ -18,6 +18,10 @@ from sqlalchemy.engine.interfaces import Dialect
 from flask_chatstop.backends.database.base import Listening
 from flask_chatstop.errors import BackendError
 
+#: After so many timeouts a listener asks whether the server is still there. Neither a
+#: hung server nor a proxy that has forgotten the connection says that it is not.
+_SILENCE = 2.5
+
 
 class PostgreSQLConnect:
     """Connect psycopg to PostgreSQL, or to a pooler that refuses options."""
@@ -73,11 +77,18 @@ def hear_notifications(connection: Any, channel: str, listening: Listening) -> N
     # libpq's own calls: psycopg's generator of notifications wakes more slowly.
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    while not listening.closing.is_set():
+    # psycopg takes those that come while it waits for the answer to a query.
+    connection.add_notify_handler(lambda notify: listening.heard([notify.payload]))
+    ask_at = time.monotonic() + _SILENCE * listening.timeout
+    while not listening.is_over:
         if poll.poll(1000 * min(listening.timeout, 0.5)):
             connection.pgconn.consume_input()
             while notify := connection.pgconn.notifies():
                 listening.heard([notify.extra.decode()])
+        elif time.monotonic() > ask_at:
+            with bounded(connection, time.monotonic() + listening.timeout):
+                connection.execute("SELECT 1")
+            ask_at = time.monotonic() + _SILENCE * listening.timeout
 
 
 def _ready(connection: Any, deadline: float) -> Any:

@@ -27,11 +27,13 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from flask_chatstop.backends.database.base import Dialect, Listening
 from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
 from flask_chatstop.backends.database.sqlite_forks import watchers
 from flask_chatstop.backends.database.table import REPLACED
 from flask_chatstop.errors import ConfigurationError
 
 _WATCH_INTERVAL = 0.01
+_REFUSALS = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
 
 
 class SQLite(Dialect):
@@ -51,7 +53,9 @@ class SQLite(Dialect):
         self.check_url(url)
         # No wait inside of SQLite: it would block every greenlet of gevent, and it does
         # not let those who have waited longest go first.
-        engine = self._create_engine(url, timeout, connect_args={"timeout": 0})
+        engine = self._create_engine(
+            url, timeout, connect_args={"timeout": 0, "factory": SQLiteConnection}
+        )
         if not is_shared:
             event.listen(engine, "connect", _write_ahead)
         return engine
@@ -64,6 +68,9 @@ class SQLite(Dialect):
                 "Only one connection can see a SQLite database in memory; name a file,"
                 " like sqlite:///chatstop.db, or use memory:// for a single process."
             )
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        sqlite3.connect(":memory:", **options | {"uri": False}).close()
 
     def create_table(self, connection: Connection, table: Table) -> None:
         # Not Table.create(): two processes would both find no table and then create it.
@@ -92,6 +99,10 @@ class SQLite(Dialect):
     def is_missing_table(self, error: Any) -> bool:
         return "no such table" in str(error)
 
+    def is_refusal(self, error: Any) -> bool:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return code in _REFUSALS or isinstance(error, sqlite3.DataError)
+
     def text_of(self, error: object) -> str:
         text = super().text_of(error)
         if "unable to open database file" in text:
@@ -99,11 +110,16 @@ class SQLite(Dialect):
         return text
 
     def is_stale(self, driver: Any) -> bool:
-        return False
+        is_stale: bool = driver.has_lost_its_file
+        if is_stale:
+            driver.log_loss()
+        return is_stale
 
-    def _watch(self, driver: sqlite3.Connection, listening: Listening) -> None:
+    def _watch(self, driver: SQLiteConnection, listening: Listening) -> None:
         seen = None
-        while True:
+        # When the file was deleted or replaced, the worker listens again, and announces
+        # all that runs.
+        while not driver.has_lost_its_file:
             try:
                 with watchers.lock:
                     if driver not in watchers.open:

@@ -2,13 +2,10 @@
 
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing as closed_after
-from functools import partial
 from operator import itemgetter
-from typing import Any, TypeVar
 
 from flask_chatstop.backends.base import (
     EndReason,
@@ -19,19 +16,10 @@ from flask_chatstop.backends.base import (
     TaskRecord,
 )
 from flask_chatstop.backends.redis import scripts
-from flask_chatstop.backends.redis.client import (
-    RedisClient,
-    connect,
-    exceptions_of,
-    raise_as_backend_error,
-)
+from flask_chatstop.backends.redis.client import RedisClient, raise_as_backend_error
+from flask_chatstop.backends.redis.connection import Redis
 from flask_chatstop.backends.redis.listener import messages_on
 from flask_chatstop.errors import ConfigurationError
-
-T = TypeVar("T")
-
-#: How many commands are sent in one round trip.
-_CHUNK = 500
 
 
 class RedisBackend(StopBackend):
@@ -64,33 +52,35 @@ class RedisBackend(StopBackend):
         super().__init__(lease=lease, retention=retention, timeout=timeout)
         if not isinstance(prefix, str):
             raise ConfigurationError(f"prefix is {prefix!r}; set it to a string.")
+        if hasattr(url_or_client, "get_random_node") and re.match(r"[^{]*{}", prefix):
+            raise ConfigurationError(
+                f"prefix is {prefix!r}; set it to one without {{}}: a cluster would not"
+                " keep the keys of one tag together."
+            )
         self._prefix = prefix
         self._channels = f"{prefix}worker:"
         self._url = url_or_client if isinstance(url_or_client, str) else None
-        self._client: Any = url_or_client
-        if self._url is not None:
-            self._client = connect(self._url, self.timeout)
-        self._driver = exceptions_of(self._client)
+        self._redis = Redis(url_or_client, prefix=prefix, timeout=self.timeout)
 
     def announce(self, record: TaskRecord) -> bool:
-        return bool(self._run(scripts.announce(record, self.lease)))
+        return bool(self._redis.run(scripts.announce(record, self.lease)))
 
     def renew(self, records: Sequence[TaskRecord]) -> set[str]:
-        calls = list(scripts.renew(records, self.lease, self.retention))
-        replies = zip(calls, self._run_all(calls), strict=True)
+        calls = scripts.renew(records, self.lease, self.retention)
+        replies = self._redis.run_all(calls)
         return {call.task_ids[int(n) - 1] for call, reply in replies for n in reply}
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         call = scripts.stop(task_id, owner, self._channels, self.retention)
-        reply = self._run(call)
+        reply = self._redis.run(call)
         return StopOutcome(_text(reply))
 
     def end(self, record: TaskRecord, reason: EndReason) -> bool:
-        return bool(self._run(scripts.end(record, reason, self.retention)))
+        return bool(self._redis.run(scripts.end(record, reason, self.retention)))
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        replies = self._run_all(list(scripts.stopping(task_ids, worker_id)))
-        return {_text(task_id) for reply in replies for task_id in reply}
+        replies = self._redis.run_all(scripts.stopping(task_ids, worker_id))
+        return {_text(task_id) for _, reply in replies for task_id in reply}
 
     def tasks(
         self,
@@ -103,21 +93,21 @@ class RedisBackend(StopBackend):
         task_ids = self._task_ids() if task_id is None else [task_id]
         calls = [scripts.info(task_id) for task_id in task_ids]
         found: list[tuple[float, TaskInfo]] = []
-        for found_id, reply in zip(task_ids, self._run_all(calls), strict=True):
+        for call, reply in self._redis.run_all(calls):
             if reply:
                 started_at, state, packed, worker_id, age = map(_text, reply)
                 owner = scripts.unpacked(packed)
                 if owner.matches(app, source, user):
-                    record = TaskRecord(found_id, owner, worker_id)
+                    record = TaskRecord(call.task_ids[0], owner, worker_id)
                     info = TaskInfo(record, state == "stopping", float(age))
                     found.append((float(started_at), info))
         return [info for _, info in sorted(found, key=itemgetter(0))]
 
     def _task_ids(self) -> list[str]:
         pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"
-        scan = partial(self._client.scan_iter, pattern, 1000)
-        keys = self._exchange(lambda: list(scan()))
-        found = {_text(key).removeprefix(self._prefix) for key in keys}
+        found = {
+            _text(key).removeprefix(self._prefix) for key in self._redis.keys(pattern)
+        }
         return list(map(scripts.task_id_of, found))
 
     def listen(
@@ -128,7 +118,12 @@ class RedisBackend(StopBackend):
         closing: threading.Event,
     ) -> None:
         channel = self._channels + worker_id
-        messages = messages_on(self._client, channel, closing, self.timeout)
+        before = self._redis.connections_dropped
+
+        def is_over() -> bool:
+            return closing.is_set() or self._redis.connections_dropped != before
+
+        messages = messages_on(self._redis.client, channel, is_over, self.timeout)
         try:
             with closed_after(messages):
                 for message in messages:
@@ -144,7 +139,7 @@ class RedisBackend(StopBackend):
 
     def check(self) -> None:
         record = TaskRecord(uuid.uuid4().hex, Owner("", "", "check"), uuid.uuid4().hex)
-        self._run_all(
+        self._redis.run_all(
             [
                 scripts.announce(record, self.timeout),
                 scripts.stop(record.task_id, record.owner, self._channels, 0.001),
@@ -154,71 +149,15 @@ class RedisBackend(StopBackend):
 
     def close(self) -> None:
         if self._url is not None:
-            self._client.close()
+            self._redis.client.close()
 
     def after_fork(self) -> None:
         # A caller's client detects the fork by itself. Our own is replaced. A thread of
         # the parent may have held the lock of its pool at the fork, so the driver must
         # not take that lock when the old client is collected.
         if self._url is not None:
-            self._client.auto_close_connection_pool = False
-            self._client = connect(self._url, self.timeout)
-
-    def _run(self, call: scripts.Call) -> Any:
-        return self._exchange(partial(self._send, call))
-
-    def _send(self, call: scripts.Call) -> Any:
-        try:
-            return self._client.execute_command(*self._by_digest(call))
-        except self._driver.NoScriptError:
-            return self._client.execute_command(*self._by_text(call))
-
-    def _run_all(self, calls: Sequence[scripts.Call]) -> list[Any]:
-        replies: list[Any] = []
-        for start in range(0, len(calls), _CHUNK):
-            chunk = calls[start : start + _CHUNK]
-            replies += self._exchange(partial(self._send_all, chunk))
-        return replies
-
-    def _send_all(self, calls: Sequence[scripts.Call]) -> list[Any]:
-        replies: list[Any] = []
-        for as_command in (self._by_digest, self._by_text):
-            pipeline = self._client.pipeline(transaction=False)
-            for call in calls:
-                pipeline.execute_command(*as_command(call))
-            replies = pipeline.execute(raise_on_error=False)
-            if not any(isinstance(r, self._driver.NoScriptError) for r in replies):
-                break
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    def _by_digest(self, call: scripts.Call) -> tuple[str | int, ...]:
-        return "EVALSHA", call.script.digest, *self._on_keys(call)
-
-    def _by_text(self, call: scripts.Call) -> tuple[str | int, ...]:
-        return "EVAL", call.script.text, *self._on_keys(call)
-
-    def _on_keys(self, call: scripts.Call) -> tuple[str | int, ...]:
-        keys = [self._prefix + scripts.key(task_id) for task_id in call.task_ids]
-        return len(keys), *keys, *call.arguments
-
-    def _exchange(self, send: Callable[[], T]) -> T:
-        began = time.monotonic()
-        try:
-            try:
-                return send()
-            except self._driver.ConnectionError:
-                # A load balancer that has dropped an idle connection reports it only to
-                # the next command. A second try shows whether the server is away.
-                if time.monotonic() - began > self.timeout / 4:
-                    raise
-                return send()
-        except Exception as error:
-            # Of any class: drivers let OSError through, and the errors of their cluster
-            # clients share no base class with the others.
-            raise_as_backend_error(error)
+            self._redis.client.auto_close_connection_pool = False
+            self._redis = Redis(self._url, prefix=self._prefix, timeout=self.timeout)
 
 
 def _text(reply: str | bytes) -> str:

@@ -3,8 +3,10 @@
 import importlib
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
+from urllib.parse import urlsplit
 
-from flask_chatstop.errors import BackendError, ConfigurationError
+from flask_chatstop.backends.secrets import has_unquoted_at, text_of_others
+from flask_chatstop.errors import BackendError, ConfigurationError, RecordRefused
 
 _ACL_ADVICE = (
     "Let the ACL user run EVAL, EVALSHA, SUBSCRIBE, PUBLISH, PING, TIME, HMGET, HSET,"
@@ -16,6 +18,15 @@ _ADVICE = {
     "no permissions": _ACL_ADVICE,
     "user executing the script": _ACL_ADVICE,
 }
+# Replies that are about one key or its values. The driver has no classes for them.
+# A server without memory refuses a new task, and goes on with those that it knows.
+_REFUSALS = (
+    "WRONGTYPE",
+    "exceeds maximum allowed size",
+    "invalid bulk length",
+    "used memory > 'maxmemory'",
+)
+_OF_A_REPLICA = ("read only replica", "Link with MASTER is down")
 
 
 class RedisClient(Protocol):
@@ -57,6 +68,10 @@ def connect(url: str, timeout: float) -> Any:
     if scheme != "unix":
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
     try:
+        if scheme != "unix":
+            _, _, path, _, fragment = urlsplit(f"//{address}")
+            if has_unquoted_at(url) or "@" in path + fragment:
+                raise ValueError("a password with an unquoted character")
         client = Redis.from_url(f"{scheme}://{address}", **options)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
@@ -87,10 +102,22 @@ def exceptions_of(client: object) -> ModuleType:
     )
 
 
+def is_of_a_replica(error: Exception) -> bool:
+    """Return whether the server has ceased to be the primary."""
+    return any(sign in str(error) for sign in _OF_A_REPLICA)
+
+
 def raise_as_backend_error(error: Exception) -> NoReturn:
     """Raise an error as a :class:`BackendError` that says what to do."""
     if isinstance(error, BackendError):
         raise error
     message = str(error) or type(error).__name__
+    package = type(error).__module__.partition(".")[0]
+    if package not in ("redis", "valkey") and not isinstance(error, OSError):
+        message = text_of_others(error)  # of a caller's credential provider, say
     advice = "".join(f" {text}" for sign, text in _ADVICE.items() if sign in message)
-    raise BackendError(f"Redis failed: {message}{advice}") from error
+    is_refusal = isinstance(error, UnicodeEncodeError) or any(
+        sign in message for sign in _REFUSALS
+    )
+    kind = RecordRefused if is_refusal else BackendError
+    raise kind(f"Redis failed: {message}{advice}") from error

@@ -1,9 +1,8 @@
 """How a worker hears the messages on its channel."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing as closed_after
-from threading import Event
 from typing import Any
 
 from flask_chatstop.errors import BackendError
@@ -13,9 +12,9 @@ _SILENCE = 2.5
 
 
 def messages_on(
-    client: Any, channel: str, closing: Event, timeout: float
+    client: Any, channel: str, is_over: Callable[[], bool], timeout: float
 ) -> Generator[dict[str, Any], None, None]:
-    """Yield the messages on a channel until ``closing`` is set.
+    """Yield the messages on a channel until ``is_over`` returns True.
 
     The first one is of the type ``subscribe``. It may come again, since the driver of a
     caller's client may subscribe again by itself.
@@ -25,7 +24,7 @@ def messages_on(
     with closed_after(_pubsub(client)) as pubsub:
         pubsub.subscribe(channel)
         answer_by, ping_at = time.monotonic() + timeout, float("inf")
-        while not closing.is_set():
+        while not is_over():
             message = pubsub.get_message(timeout=min(1.0, timeout / 2))
             now = time.monotonic()
             if message is not None:

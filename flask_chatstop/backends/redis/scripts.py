@@ -71,6 +71,18 @@ local function is_lapsed(state, until_)
 end
 """
 
+# The key of somebody else is unknown to a reader: one of them must not hide the tasks.
+_READ = """
+local function read(key, ...)
+    local found = redis.pcall('HMGET', key, ...)
+    if not found.err then
+        return unpack(found)
+    elseif not string.find(found.err, 'WRONGTYPE') then
+        redis.call('HMGET', key, ...)
+    end
+end
+"""
+
 _PUT = """
 local function put(key, worker, lease, owner, call)
     redis.call('HSET', key, 'worker', worker, 'owner', owner, 'call', call,
@@ -99,8 +111,8 @@ for number, key in ipairs(KEYS) do
     elseif worker == ARGV[1] and state == 'running' then
         redis.call('PEXPIRE', key, ARGV[2])
     elseif worker == ARGV[1] and state == 'stopping' then
-        redis.call('HSET', key, 'until', now + ARGV[2])
         redis.call('PEXPIRE', key, ARGV[2] + ARGV[3])
+        redis.call('HSET', key, 'until', now + ARGV[2])
     else
         taken[#taken + 1] = number
     end
@@ -108,19 +120,32 @@ end
 return taken
 """
 
+# A server without memory refuses HSET, but not PEXPIRE, nor an HSET of a script that
+# has already written. So PEXPIRE comes first where a known task is changed.
+#
+# A server that refuses writes may not know a task that runs. So a stop that finds
+# nothing writes too: a field as it is, or a key that it deletes at once. If that is
+# refused, the stop fails, and does not say that there is no such task.
+#
 # A plain PUBLISH reaches every node of a cluster, and so a worker on any node. A
 # sharded one is limited to the slot of the task's key.
 _STOP = """
 local owner, state, worker, until_ =
     unpack(redis.call('HMGET', KEYS[1], 'owner', 'state', 'worker', 'until'))
 if owner ~= ARGV[1] or is_lapsed(state, until_) then
+    if owner then
+        redis.call('HSET', KEYS[1], 'owner', owner)
+    elseif redis.call('PTTL', KEYS[1]) == -2 then
+        redis.call('HSET', KEYS[1], 'owner', '')
+        redis.call('PEXPIRE', KEYS[1], -1)
+    end
     return 'missing'
 elseif state == 'stopped' then
     return 'stopped'
 elseif state == 'running' then
     local left = redis.call('PTTL', KEYS[1])
-    redis.call('HSET', KEYS[1], 'state', 'stopping', 'until', now + left)
     redis.call('PEXPIRE', KEYS[1], left + ARGV[4])
+    redis.call('HSET', KEYS[1], 'state', 'stopping', 'until', now + left)
     redis.call('PUBLISH', ARGV[2] .. worker, ARGV[3])
 elseif state ~= 'stopping' then
     return 'ended'
@@ -133,8 +158,8 @@ local worker, state, until_ =
     unpack(redis.call('HMGET', KEYS[1], 'worker', 'state', 'until'))
 local is_open = state == 'running' or state == 'stopping'
 if worker == ARGV[1] and is_open and not is_lapsed(state, until_) then
-    redis.call('HSET', KEYS[1], 'state', ARGV[2])
     redis.call('PEXPIRE', KEYS[1], ARGV[3])
+    redis.call('HSET', KEYS[1], 'state', ARGV[2])
     return 1
 end
 return 0
@@ -143,8 +168,7 @@ return 0
 _STOPPING = """
 local stopping = {}
 for number, key in ipairs(KEYS) do
-    local worker, state, until_ =
-        unpack(redis.call('HMGET', key, 'worker', 'state', 'until'))
+    local worker, state, until_ = read(key, 'worker', 'state', 'until')
     if worker == ARGV[1] and state == 'stopping' and now < tonumber(until_) then
         stopping[#stopping + 1] = ARGV[1 + number]
     end
@@ -153,8 +177,8 @@ return stopping
 """
 
 _INFO = """
-local state, owner, worker, started_at, until_ = unpack(
-    redis.call('HMGET', KEYS[1], 'state', 'owner', 'worker', 'started_at', 'until'))
+local state, owner, worker, started_at, until_ =
+    read(KEYS[1], 'state', 'owner', 'worker', 'started_at', 'until')
 local is_open = state == 'running' or state == 'stopping'
 if is_open and not is_lapsed(state, until_) then
     local age = time[1] + time[2] / 1000000 - started_at
@@ -166,8 +190,8 @@ ANNOUNCE = Script(_NOW + _PUT + _ANNOUNCE)
 RENEW = Script(_NOW + _PUT + _RENEW)
 STOP = Script(_NOW + _STOP)
 END = Script(_NOW + _END)
-STOPPING = Script(_NOW + _STOPPING)
-INFO = Script(_NOW + _INFO)
+STOPPING = Script(_NOW + _READ + _STOPPING)
+INFO = Script(_NOW + _READ + _INFO)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:

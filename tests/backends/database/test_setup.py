@@ -3,7 +3,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -141,6 +143,72 @@ def test_a_password_is_in_no_message(url: str, open_backend: Open) -> None:
     shown = repr(backend) + "".join(traceback.format_exception(raised.value))
     assert "s3cret" not in shown
     assert raised.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u@h/x?connect_timeout=s3cret",
+        "mariadb://u@h/x?read_timeout=soon",
+        "postgresql://u@h/x?connect_timeout=s3cret",
+        "postgresql://u@h/x?keepalives_idle=1.5",
+        "sqlite:///x.db?timeout=s3cret",
+    ],
+)
+def test_a_mistyped_option_is_refused_at_registration(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="option of the database URL") as error:
+        app_with(url)
+    assert "s3cret" not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
+@pytest.mark.parametrize(
+    "rest", ["u:a@s3cret@h/x", "u:a@h/s3cret@h/x", "u:a@h?s3cret@h/x", "u@a:s3cret@h/x"]
+)
+def test_a_password_with_an_unquoted_at_is_refused(scheme: str, rest: str) -> None:
+    with pytest.raises(ConfigurationError, match="%40") as raised:
+        backend_from_url(f"{scheme}://{rest}")
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_file_and_a_quoted_at_are_taken() -> None:
+    backend_from_url("sqlite:////home/a@b/c@d.db")
+    backend_from_url("postgresql://u:a%40b@h/x?user=me@corp")
+
+
+@pytest.mark.parametrize("password", ["a", "e"])
+def test_a_short_password_is_not_shown_by_what_is_left_out(
+    password: str, open_backend: Open
+) -> None:
+    backend = open_backend(f"mysql://alice:{password}@127.0.0.1:1/x")
+    with pytest.raises(BackendError) as raised:
+        backend.check()
+    text = str(raised.value).removeprefix(f"{backend.engine.url}")
+    assert "***" not in text and "connect" in text
+
+
+@pytest.mark.parametrize("by_creator", [True, False])
+def test_what_an_apps_own_code_says_is_left_out_if_it_may_hold_a_password(
+    by_creator: bool, open_backend: Open
+) -> None:
+    def fail() -> Any:
+        raise ValueError("no dialect for oracle://u:s3cret@host")
+
+    engine = create_engine("postgresql+psycopg://", creator=fail)
+    backend = open_backend(engine if by_creator else fail)
+    with pytest.raises(BackendError, match="ValueError, whose text") as raised:
+        backend.check()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_dsn_that_a_driver_quotes_is_left_out(open_backend: Open) -> None:
+    def connect() -> Any:
+        return psycopg.connect("postgres//u:s3cret@host/x")
+
+    backend = open_backend(create_engine("postgresql+psycopg://", creator=connect))
+    with pytest.raises(BackendError) as raised:
+        backend.check()
+    assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from flask_chatstop import EndReason, StopOutcome
+from flask_chatstop import ConfigurationError, EndReason, StopOutcome
 from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.testing import (
     ALICE,
@@ -57,6 +57,18 @@ def client(nodes: Nodes) -> Iterator[redis.RedisCluster]:
     )
     yield client
     client.close()
+
+
+def test_a_prefix_that_would_scatter_the_keys_of_one_tag_is_refused(
+    client: redis.RedisCluster,
+) -> None:
+    with pytest.raises(ConfigurationError, match="prefix is"):
+        RedisBackend(client, prefix="app{}:")
+    for prefix in ("app{1}:", "app{:", "}{app:"):
+        backend, record = RedisBackend(client, prefix=prefix), new_record()
+        backend.renew([record])
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+        assert backend.stops(record.worker_id, [record.task_id])
 
 
 class TestRedisBackendOnACluster(BackendContract):

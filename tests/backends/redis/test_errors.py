@@ -9,11 +9,15 @@ from flask_chatstop import (
     BackendError,
     ConfigurationError,
     EndReason,
+    RecordRefused,
+    StopOutcome,
     backend_from_url,
 )
 from flask_chatstop.backends.redis import RedisBackend
+from flask_chatstop.backends.redis.scripts import key
 from flask_chatstop.testing import (
     ALICE,
+    BOB,
     listening,
     new_record,
     new_worker,
@@ -24,7 +28,8 @@ from tests.support.servers.redis import RedisServer
 @pytest.mark.parametrize(
     "url",
     ["redis://:sec/ret@host", "redis://host?timeout=secret", "redis://h?secret=1",
-     "redis://[sec", "rediss://host?ssl_cert_reqs=secret"],
+     "redis://[sec", "rediss://host?ssl_cert_reqs=secret", "redis://u:a@secret@host",
+     "redis://:1/secret@host", "redis://:1?secret@host", "redis://:1#secret@host"],
 )  # fmt: skip
 def test_a_url_that_cannot_be_read_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="is invalid") as caught:
@@ -131,3 +136,50 @@ def test_the_permissions_it_asks_for_are_enough(server: RedisServer) -> None:
     backend.renew([record])
     backend.end(record, EndReason.STOPPED)
     backend.close()
+
+
+def test_a_full_server_renews_stops_and_ends_what_it_knows(
+    server: RedisServer, redis_backend: RedisBackend
+) -> None:
+    worker_id = new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(5)]
+    running, stopping, ending, lost, unknown = records
+    for record in (running, stopping, ending):
+        redis_backend.announce(record)
+    redis_backend.stop(stopping.task_id, ALICE)
+    for record in (running, stopping, ending):
+        server.ask("PEXPIRE", f"chatstop:{key(record.task_id)}", "30000")
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    for record in (running, stopping):
+        redis_backend.renew([record])
+        left = server.ask("PTTL", f"chatstop:{key(record.task_id)}")
+        assert isinstance(left, int) and left > 50_000
+    assert redis_backend.stop(running.task_id, ALICE) is StopOutcome.STOPPING
+    redis_backend.end(ending, EndReason.FINISHED)
+    assert redis_backend.stop(ending.task_id, ALICE) is StopOutcome.ENDED
+    with pytest.raises(RecordRefused):
+        redis_backend.renew([lost])
+    for task_id, owner in ((unknown.task_id, ALICE), (running.task_id, BOB)):
+        with pytest.raises(RecordRefused, match="maxmemory"):
+            redis_backend.stop(task_id, owner)
+    server.ask("CONFIG", "SET", "maxmemory", "0")
+    assert redis_backend.stop(unknown.task_id, ALICE) is StopOutcome.MISSING
+    assert redis_backend.stop(running.task_id, BOB) is StopOutcome.MISSING
+    assert server.ask("DBSIZE") == 3
+
+
+def test_keys_of_somebody_else_hide_no_task(
+    server: RedisServer, redis_backend: RedisBackend
+) -> None:
+    record = new_record()
+    redis_backend.announce(record)
+    redis_backend.stop(record.task_id, ALICE)
+    foreign = "foreign"
+    server.ask("SET", f"chatstop:{key(foreign)}", "text")
+    server.ask("LPUSH", "chatstop:queue", "item")
+    server.ask("HSET", "chatstop:{1}:hash", "field", "value")
+    assert [info.record for info in redis_backend.tasks()] == [record]
+    asked = [foreign, record.task_id]
+    assert redis_backend.stops(record.worker_id, asked) == {record.task_id}
+    assert redis_backend.stop("hash", ALICE) is StopOutcome.MISSING
+    assert server.ask("DBSIZE") == 4

@@ -158,3 +158,20 @@ def states(server: RedisServer) -> list[str]:
     with server.client() as client:
         keys = list(client.scan_iter("chatstop:*"))
         return [str(client.hget(key, "state")) for key in keys]
+
+
+def test_on_a_full_server_what_runs_stays_known_and_what_is_new_is_not_missing(
+    server: RedisServer, open_worker_app: Opener
+) -> None:
+    mine, other = open_worker_app(lease=1.0), open_worker_app(lease=1.0)
+    before = mine.chat()
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    meanwhile = mine.chat()
+    assert other.stop(meanwhile).status_code == 503
+    renewals = sent(server)["evalsha"]
+    # It is swept twice a second, and renewed thrice: for two leases.
+    wait_until(lambda: sent(server)["evalsha"] > renewals + 10)
+    assert other.can_stop(before)
+    server.ask("CONFIG", "SET", "maxmemory", "0")
+    wait_until(lambda: other.stop(meanwhile).status_code == 200)
+    assert meanwhile.ended.wait(1)

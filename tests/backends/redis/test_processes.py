@@ -91,7 +91,7 @@ def test_a_fork_while_other_threads_hold_the_pools_lock_hangs_nobody(
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with backend._client.connection_pool._lock:
+        with backend._redis.client.connection_pool._lock:
             held.set()
             release.wait()
 

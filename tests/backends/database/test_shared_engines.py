@@ -1,0 +1,106 @@
+"""A backend beside an engine whose connections an app holds."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, NullPool, StaticPool, create_engine, event, text
+
+from flask_chatstop import EndReason, StopOutcome
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, listening, new_record
+from tests.support.worker_under_test import at_once
+
+Open = Callable[..., DatabaseBackend]
+
+
+@pytest.fixture(params=["postgresql_url", "mariadb_url"])
+def open_engine(request: pytest.FixtureRequest) -> Iterator[Callable[..., Engine]]:
+    engines: list[Engine] = []
+
+    def open_engine(**options: Any) -> Engine:
+        url = request.getfixturevalue(request.param)
+        engines.append(create_engine(url, **options))
+        return engines[-1]
+
+    yield open_engine
+    for engine in engines:
+        engine.dispose()
+
+
+def test_no_call_waits_for_a_connection_that_the_app_holds(
+    open_engine: Callable[..., Engine], open_backend: Open
+) -> None:
+    engine = open_engine(pool_size=2, max_overflow=0, pool_timeout=10)
+    backend, record = open_backend(lambda: engine, timeout=1.0), new_record()
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(engine.connect()).execute(text("SELECT 1"))
+        began = time.monotonic()
+        assert backend.announce(record)
+        with listening(backend, [record]) as bell:
+            assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+            assert bell.get(timeout=5) == record.task_id
+        backend.renew([record])
+        backend.end(record, EndReason.STOPPED)
+        assert time.monotonic() - began < 5
+
+
+def test_its_connections_are_few_and_made_as_those_of_the_app(
+    open_engine: Callable[..., Engine], open_backend: Open
+) -> None:
+    engine = open_engine(pool_size=50)
+    made: list[object] = []
+    event.listen(engine, "connect", lambda connection, _: made.append(connection))
+    backend = open_backend(engine)
+    at_once(*[lambda: backend.announce(new_record())] * 30)
+    assert 0 < len(made) <= 5
+    assert engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("poolclass", [NullPool, StaticPool])
+def test_an_engine_without_a_queue_of_connections_serves(
+    open_engine: Callable[..., Engine], open_backend: Open, poolclass: type
+) -> None:
+    engine = open_engine(poolclass=poolclass)
+    backend, record = open_backend(engine), new_record()
+    assert backend.announce(record)
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+    is_shared = backend.engine.pool is engine.pool
+    assert is_shared is (poolclass is StaticPool)
+
+
+PRELOADED = """
+import sys
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import new_record
+from sqlalchemy import create_engine, text
+
+made = []
+
+def engine():  # as one that fetches its password first
+    made.append(create_engine(sys.argv[1]))
+    with made[-1].connect() as connection:
+        connection.execute(text("SELECT 1"))
+        gevent.sleep(0.05)
+    return made[-1]
+
+backend = DatabaseBackend(engine)
+from gevent import monkey
+monkey.patch_all()
+import gevent
+calls = [gevent.spawn(backend.announce, new_record()) for _ in range(5)]
+gevent.joinall(calls, timeout=20, raise_error=True)
+assert all(call.value is True for call in calls), calls
+"""
+
+
+def test_an_app_that_was_loaded_before_gevent_may_do_io_to_make_its_engine(
+    postgresql_url: str,
+) -> None:
+    url = postgresql_url
+    subprocess.run([sys.executable, "-c", PRELOADED, url], check=True, timeout=30)
