@@ -28,7 +28,7 @@ def let_leases_run_out(url: str, app: WorkerApp, chats: list[Chat]) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "ended"])
 def test_an_end_is_told_though_the_lease_ran_out_unnoticed(url: str, how: str) -> None:
-    app, elsewhere = (WorkerApp(url, sweep_interval=3600) for _ in range(2))
+    app, elsewhere = (WorkerApp(url, sweep_interval=60) for _ in range(2))
     chat, other = chats = [app.chat(words=500), app.chat()]
     let_leases_run_out(url, app, chats)
     if how == "stopped":

@@ -20,13 +20,14 @@ def task() -> GenerationTask:
     return new_task(Chat())
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warn after moments, not after seconds."""
     monkeypatch.setattr(watch, "BLOCKED_AFTER", 0.1)
     monkeypatch.setattr(watch, "THREAD_AFTER", 0.3)
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_source_that_is_still_blocked_is_logged_with_the_place(
     task: GenerationTask, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_source_that_ends_in_time_is_not_logged(
     assert caplog.text == ""
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_thread_that_does_not_work_for_the_task_is_named_as_the_likely_reason(
     task: GenerationTask, silent: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_thread_that_does_not_work_for_the_task_is_named_as_the_likely_reason(
     sock.shutdown(2)
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_source_that_goes_on_after_its_stop_is_logged_once(
     task: GenerationTask, caplog: pytest.LogCaptureFixture
 ) -> None:
