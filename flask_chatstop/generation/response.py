@@ -11,7 +11,7 @@ from flask import Response
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_callable, seconds
 from flask_chatstop.generation.end import GenerationEnd
-from flask_chatstop.generation.formats.dify import PING, DifyEvents
+from flask_chatstop.generation.formats.dify import LONGEST, PING, DifyEvents
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask
 from flask_chatstop.threads import start_thread
@@ -121,6 +121,8 @@ class _EventStream(Iterator[bytes]):
         self._task = task
         self._heartbeat = heartbeat
         self._continues = on_disconnect == "continue"
+        # What is to be sent of a long piece.
+        self._left: Iterator[bytes] | None = None
         self._sent_at: float | None = None
         self._is_over = self._is_closed = False
 
@@ -139,7 +141,14 @@ class _EventStream(Iterator[bytes]):
 
     def _next_before_end(self, sent_at: float) -> bytes | None:
         try:
+            if self._left is not None and not self._task.stopped:
+                for frame in self._left:
+                    return frame
+            self._left = None
             for piece in self._pieces:
+                if isinstance(piece, str) and len(piece) > LONGEST:
+                    self._left = self._answer.pieces(piece)
+                    return next(self._left)
                 if piece:
                     return self._answer.piece(piece)
                 if time.monotonic() - sent_at >= self._heartbeat:

@@ -107,6 +107,25 @@ def test_empty_pieces_are_passed_over() -> None:
     assert [event.get("answer") for event in answer.rest()] == ["text", None]
 
 
+def test_a_long_piece_is_sent_as_several_events() -> None:
+    piece = "0123456789" * 20_000
+    chat = Chat(lambda _: [piece, "end"])
+    *messages, end = chat.ask().rest()
+    assert [len(event["answer"]) for event in messages] == [65_536] * 3 + [3_392, 3]
+    assert text_of(messages) == chat.ends[0].text == piece + "end"
+    assert end["event"] == "message_end"
+
+
+def test_a_stop_ends_a_long_piece_between_its_events() -> None:
+    chat = Chat(lambda _: ["0123456789" * 20_000])
+    answer = chat.ask()
+    sent = answer.next()["answer"]
+    chat.stop(answer.task_id)
+    [end] = answer.rest()
+    assert end["metadata"] == {"end_reason": "stopped"}
+    assert chat.ends[0].text == sent
+
+
 def test_a_stopped_answer_ends_as_such_and_keeps_its_text() -> None:
     source = Source("One ", "two ")
     chat = Chat(source)

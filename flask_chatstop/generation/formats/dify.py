@@ -4,15 +4,18 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from flask import Flask
 
 from flask_chatstop.backends import EndReason
+from flask_chatstop.generation.text import AnswerText
 
 logger = logging.getLogger(__name__)
 
 PING = b"event: ping\n\n"
+#: Characters of one event. As JSON each may take six bytes, in three copies.
+LONGEST = 65_536
 
 
 class DifyEvents:
@@ -26,7 +29,7 @@ class DifyEvents:
         metadata: Mapping[str, object] | None,
     ) -> None:
         self._metadata = metadata
-        self._text: list[str] = []
+        self._text = AnswerText()
         self.message_id = str(message_id or uuid.uuid4())
         self.conversation_id = str(conversation_id or uuid.uuid4())
         self._message = {
@@ -41,9 +44,12 @@ class DifyEvents:
     @property
     def text(self) -> str:
         """The text that was sent so far."""
-        # Surrogates may have come in two pieces; no store accepts half a pair.
-        text = "".join(self._text)
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return str(self._text)
+
+    def pieces(self, text: str) -> Iterator[bytes]:
+        """Yield the ``message`` events of a piece that is too long for one."""
+        for start in range(0, len(text), LONGEST):
+            yield self.piece(text[start : start + LONGEST])
 
     def piece(self, text: str) -> bytes:
         """Return a ``message`` event.
@@ -54,7 +60,7 @@ class DifyEvents:
             raise TypeError(
                 f"A piece of an answer must be a str, not {type(text).__name__}."
             )
-        self._text.append(text)
+        self._text.add(text)
         return f"data: {self._head}{json.dumps(text)}}}\n\n".encode("ascii")
 
     def end(self, reason: EndReason | None, app: Flask) -> bytes:
