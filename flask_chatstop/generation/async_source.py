@@ -72,6 +72,8 @@ class AsyncSourceReader(Reader[T]):
         # A source that has ended by itself is left to close what it holds.
         if self._task is not None and (self._is_cancelled or not self._is_over):
             self._task.cancel()
+            if self._calls.cancelled_at is None:
+                self._calls.cancelled_at = time.monotonic()
         self._is_cancelled = True
         # A cancelled library closes its connections. What it leaves open, or what
         # swallows the cancellation, is hung up on.

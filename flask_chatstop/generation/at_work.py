@@ -1,13 +1,14 @@
 """What code can do with the task that it works for: a source, a view, a thread."""
 
 import abc
+import inspect
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from flask_chatstop.backends import EndReason
 from flask_chatstop.errors import SourceStopped
@@ -129,7 +130,7 @@ class TaskAtWork(abc.ABC):
         before, outer = _outer.get() or (None, None)
         _outer.set(outer)
         restore(before)
-        if isinstance(exc, SourceStopped):
+        if _is_stop(exc):
             # Flask handles no BaseException.
             raise self._stopped_error() from exc
 
@@ -142,16 +143,39 @@ class TaskAtWork(abc.ABC):
 
         Only a thread that works for the task has its calls hung up on. The thread of
         the source does, and one that copies its context. A plain thread does not.
+
+        Where the task is stopped, the function raises ``SourceStopped`` if it was bound
+        in the source, and :class:`TaskStopped` if it was bound in a view.
+
+        :raises TypeError: it is a generator function.
         """
         calls = self._calls
         if calls.is_tracking:
             hooks.install()
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(
+            function
+        ):
+            raise TypeError("bind() takes a function that returns, not a generator.")
+        here = bound()
+        in_source = here is not None and here.calls is calls and not here.in_view
 
         @wraps(function)
         def bound_function(*args: P.args, **kwargs: P.kwargs) -> T:
-            with binding(calls):
-                return function(*args, **kwargs)
+            try:
+                with binding(calls):
+                    return function(*args, **kwargs)
+            except SourceStopped as stopped:
+                if in_source:
+                    raise
+                # A pool raises it in the view, and Flask handles no BaseException.
+                raise self._stopped_error() from stopped
 
+        async def bound_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with binding(calls):
+                return await cast(Any, function(*args, **kwargs))
+
+        if inspect.iscoroutinefunction(function):
+            return cast(Callable[P, T], wraps(function)(bound_coroutine))
         return bound_function
 
     def shield(self) -> AbstractContextManager[None]:
@@ -163,3 +187,9 @@ class TaskAtWork(abc.ABC):
                 requests.put(url, json={"text": text})
         """
         return binding(self._calls, is_shielded=True)
+
+
+def _is_stop(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):  # of asyncio's and anyio's task groups
+        return error.subgroup(SourceStopped) is not None
+    return isinstance(error, SourceStopped)

@@ -28,7 +28,12 @@ class SourceLoop:
         # that was made before would block all greenlets.
         from flask_chatstop.generation.pool import LoopPool
 
-        self.loop = _new_loop()
+        self._selector = _SharedThreadSelector() if _is_greenlet() else None
+        self.loop: asyncio.AbstractEventLoop = (
+            asyncio.SelectorEventLoop(self._selector)
+            if self._selector is not None
+            else asyncio.new_event_loop()
+        )
         pool = LoopPool(thread_name_prefix="chatstop_pool")
         self.loop.set_default_executor(pool)
         # Called before what was registered at our import, which cancels the sources.
@@ -60,6 +65,8 @@ class SourceLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        if self._selector is not None:
+            self._selector.begin()
         try:
             self.loop.run_forever()
         finally:
@@ -129,11 +136,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _is_greenlet() -> bool:
+    """Whether the loop's thread is a greenlet, since gevent has patched threads."""
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("select"):
-        return asyncio.SelectorEventLoop(_SharedThreadSelector())
-    return asyncio.new_event_loop()
+    return monkey is not None and bool(monkey.is_module_patched("select"))
 
 
 class _SharedThreadSelector(selectors.BaseSelector):
@@ -149,17 +155,30 @@ class _SharedThreadSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()  # gevent's
+        # What the other greenlets of the thread have, while the loop works.
+        self._others: tuple[Any, Any] = None, (None, None)
+
+    def begin(self) -> None:
+        """Take the thread over from the loop of another greenlet, if it has one."""
+        self._others = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+        self._enter(None, (None, None))
 
     def select(self, timeout: float | None = None) -> Any:
-        running = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
+        mine = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+        self._enter(*self._others)
         try:
             ready = self._selector.select(timeout)
             while os.getpid() != self._pid:
                 threading.Event().wait()
             return ready
         finally:
-            asyncio._set_running_loop(running)
+            self._others = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+            self._enter(*mine)
+
+    @staticmethod
+    def _enter(running: Any, hooks: Any) -> None:
+        asyncio._set_running_loop(running)
+        sys.set_asyncgen_hooks(*hooks)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
         return self._selector.register(fileobj, events, data)

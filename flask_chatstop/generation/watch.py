@@ -50,14 +50,14 @@ def watch_thread(
     if wait_until_gone(BLOCKED_AFTER):
         return
     # A library that tries again is refused each time, and gives up by itself.
-    gives_up = calls.was_refused_within(BLOCKED_AFTER)
+    gives_up = calls.was_told_within(BLOCKED_AFTER)
     if not gives_up:
-        warn_of_blocked(name, list(_frames(find_frame())))
+        warn_of_blocked(name, list(_frames(find_frame())), calls.was_told)
     if wait_until_gone(THREAD_AFTER - BLOCKED_AFTER):
         return
     frames = list(_frames(find_frame()))
     if gives_up:
-        warn_of_blocked(name, frames)
+        warn_of_blocked(name, frames, calls.was_told)
     if any(str(f.f_globals.get("__name__")).startswith(_WAITING) for f in frames):
         logger.warning(
             "The source of task %r, stopped %.0f s ago, waits for another thread,"
@@ -68,17 +68,24 @@ def watch_thread(
         )
 
 
-def warn_of_blocked(name: str, frames: list[FrameType]) -> None:
+def warn_of_blocked(name: str, frames: list[FrameType], is_told: bool = False) -> None:
     """Log where a stopped source is blocked.
 
     :param frames: the innermost ones, that one first.
+    :param is_told: whether the source knows of its stop, and so is cleaning up.
     """
+    advice = (
+        "It was told of the stop, and may be cleaning up."
+        if is_told
+        else "Register what ends it with task.on_stop()."
+    )
     logger.warning(
         "Task %r was stopped %.0f s ago, and its source is still blocked here,"
-        " innermost last: %s. Register what ends it with task.on_stop().",
+        " innermost last: %s. %s",
         name,
         BLOCKED_AFTER,
         places(frames),
+        advice,
     )
 
 

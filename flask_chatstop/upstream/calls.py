@@ -9,6 +9,7 @@ A context variable says which task a thread or asyncio task works for, see
 :func:`binding`.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from typing import Any
 
 from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.shut_down import shut_down
+
+logger = logging.getLogger(__name__)
 
 # What observes an app may send its reports in the source's own thread.
 _OBSERVERS = ("langsmith", "langfuse", "otel-", "opentelemetry", "sentry")
@@ -78,7 +81,8 @@ class Calls:
         "_is_over",
         "_open",
         "_origins",
-        "_refused_at",
+        "_told_at",
+        "cancelled_at",
         "has_other_upstream",
         "is_tracking",
         "lock",
@@ -100,8 +104,10 @@ class Calls:
         self.refuses = False
         #: Whether the task reads its model by something that is not tracked.
         self.has_other_upstream = False
+        #: When the async source of the task was cancelled.
+        self.cancelled_at: float | None = None
         self._is_over = not is_tracking
-        self._refused_at = float("-inf")
+        self._told_at = float("-inf")
         # Made with the first call: most streams that wait have one or none.
         self._open: set[Call] | None = None
         self._origins: set[object] | None = None
@@ -127,10 +133,11 @@ class Calls:
                 return call
             was_called = self._origins is not None and origin in self._origins
             is_first = self._origins is None
-        if cleanup.is_running(self):
+        if cleanup.is_running(self, self.cancelled_at):
             return None
         may_save = self.has_other_upstream or cleanup.has_seen(self)
         if was_called or (is_first and not may_save):
+            logger.info("A stopped task asks %s for more, and is refused.", origin)
             self.tell()
         return None
 
@@ -172,16 +179,21 @@ class Calls:
 
         :raises SourceStopped: always.
         """
-        self._refused_at = time.monotonic()
+        self._told_at = time.monotonic()
         here = _bound.get()
         error = cleanup.stopped_error(None if here is None else here.thread)
         if not isinstance(error, cleanup.ThreadStopped):
             cleanup.begin(self)
         raise error
 
-    def was_refused_within(self, seconds: float) -> bool:
+    @property
+    def was_told(self) -> bool:
+        """Whether a thread was told of the stop."""
+        return self._told_at > 0
+
+    def was_told_within(self, seconds: float) -> bool:
         """Tell whether a thread was told of the stop in the last seconds."""
-        return time.monotonic() - self._refused_at < seconds
+        return time.monotonic() - self._told_at < seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,14 @@ def has_seen(calls: object) -> bool:
     return _seen.get() is calls or sys.exc_info()[1] is not None
 
 
-def is_running(calls: object) -> bool:
-    """Tell whether this thread or asyncio task cleans up after the stop."""
+def is_running(calls: object, cancelled_at: float | None) -> bool:
+    """Tell whether this thread or asyncio task cleans up after the stop.
+
+    :param cancelled_at: when an async source was cancelled. What cleans up for it may
+        be an asyncio task or a thread that it begins, and that was told of nothing.
+    """
+    if cancelled_at is not None:
+        return time.monotonic() - cancelled_at < CLEANUP_TIME
     told = _told.get()
     if told is not None and told[0] is calls:
         return time.monotonic() - told[1] < CLEANUP_TIME

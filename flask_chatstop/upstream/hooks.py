@@ -24,50 +24,55 @@ _LIBRARIES: dict[str, Callable[[Any], list[Hook]]] = {
 # The libraries are the process's, and so are their hooks.
 _lock = threading.Lock()
 _undo: list[Callable[[], None]] = []
-_is_installed = False
+# Libraries that are not hooked into yet: they may be replaced by the mock of a test.
+_left: set[str] = set(_LIBRARIES)
+_named: set[str] = set()
 
 
 def install() -> None:
     """Put the hooks into the HTTP libraries that are installed, once."""
-    global _is_installed
-    if _is_installed:
+    if not _left:
         return
     with _lock:
-        if not _is_installed:
+        if not _undo:
             _put(threading, "excepthook", _quiet)
-            for name, hooks in _LIBRARIES.items():
-                _hook(name, hooks)
-            _is_installed = True
+        for name in list(_left):
+            if _hook(name, _LIBRARIES[name]):
+                _left.discard(name)
 
 
 def uninstall() -> None:
     """Take every hook out again; a later :func:`install` puts them back."""
-    global _is_installed
     with _lock:
         while _undo:
             _undo.pop()()
-        _is_installed = False
+        _left.update(_LIBRARIES)
+        _named.clear()
 
 
-def _hook(name: str, hooks: Callable[[Any], list[Hook]]) -> None:
+def _hook(name: str, hooks: Callable[[Any], list[Hook]]) -> bool:
+    """Put the hooks into one library, and tell whether that is done."""
     # Imported here if the app has not done it yet, since it may while a source runs.
     if importlib.util.find_spec(name) is None:
-        return
+        return True
     try:
         found = hooks(importlib.import_module(name))
     except Exception as error:
         # Its insides are private, and a later version may change them.
-        logger.warning(
-            "%s %s is not as known (%r), and is left alone: a stop does not hang up on"
-            " calls that are made with it. Give them as upstream=, see the page on"
-            " model libraries.",
-            name,
-            version_of(name),
-            error,
-        )
-        return
+        if name not in _named:
+            _named.add(name)
+            logger.warning(
+                "%s %s is not as known (%r), and is left alone: a stop does not hang"
+                " up on calls that are made with it. Either a mock replaces it, or"
+                " give its responses as upstream=, see the page on model libraries.",
+                name,
+                version_of(name),
+                error,
+            )
+        return False
     for hook in found:
         _put(*hook)
+    return True
 
 
 def _put(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
@@ -82,9 +87,10 @@ def _quiet(original: Callable[[Any], object]) -> Callable[[Any], object]:
     @wraps(original)
     def excepthook(args: Any) -> None:
         error = args.exc_value
-        # The library may have made an error of its own of it.
+        # The library may have raised an error of its own from it. An error that came
+        # up while it was handled, in a cleanup, is another matter.
         while error is not None and not isinstance(error, SourceStopped):
-            error = error.__cause__ or error.__context__
+            error = error.__cause__
         if error is None:
             original(args)
 

@@ -147,6 +147,42 @@ def test_finally_blocks_run_with_their_awaits(
     assert saved.wait(5)
 
 
+@pytest.mark.parametrize("how", ["gather", "shield", "to_thread", "task group"])
+def test_what_is_saved_by_a_child_of_a_cancelled_source_arrives(
+    task: GenerationTask, silent: Provider, how: str
+) -> None:
+    saved = threading.Event()
+    url = f"{silent.url}/save"
+
+    async def save(client: httpx.AsyncClient) -> None:
+        if how == "to_thread":
+            await asyncio.to_thread(httpx.post, url)
+        elif how == "shield":
+            await asyncio.shield(client.post(url))
+        elif how == "gather":
+            await asyncio.gather(client.post(url))
+        else:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(client.post(url))
+        saved.set()
+
+    async def source() -> AsyncIterator[str]:
+        async with httpx.AsyncClient(timeout=None) as client:
+            try:
+                async with client.stream("POST", f"{silent.url}/chat") as reply:
+                    async for text in reply.aiter_text():
+                        yield text
+            finally:
+                silent.then = "end"
+                await save(client)
+
+    stream = task.stream(source())
+    next(stream)
+    task.stop()
+    list(stream)
+    assert saved.wait(5)
+
+
 def test_a_source_that_waits_for_its_reader_is_closed(task: GenerationTask) -> None:
     given: list[int] = []
     closed = threading.Event()

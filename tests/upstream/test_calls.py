@@ -26,7 +26,7 @@ from flask_chatstop import (
     task_ended,
 )
 from flask_chatstop.testing import wait_until
-from flask_chatstop.upstream import calls, cleanup
+from flask_chatstop.upstream import calls, cleanup, hooks
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, Chat
 from tests.support.provider import Provider, provider
@@ -232,8 +232,7 @@ def test_a_model_that_is_asked_in_a_view_is_hung_up_on_and_answered_as_stopped(
     def ask() -> Response:
         task = chat.chatstop.start(user="alice")
         chat.tasks.append(task)
-        with task:
-            client = openai.OpenAI(base_url=silent.url, api_key="any")
+        with task, openai.OpenAI(base_url=silent.url, api_key="any") as client:
             client.chat.completions.create(
                 model="loopback", messages=[{"role": "user", "content": "hi"}]
             )
@@ -250,6 +249,37 @@ def test_a_model_that_is_asked_in_a_view_is_hung_up_on_and_answered_as_stopped(
     assert b'"end_reason":"stopped"' in answers[0].data
     assert silent.calls[0].closed.wait(5)
     assert len(silent.calls) == 1, "the library has tried again"
+
+
+def test_a_view_is_told_of_a_stop_through_a_task_group(
+    task: GenerationTask, silent: Provider
+) -> None:
+    silent.then = "mute"
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(timeout=None) as client, asyncio.TaskGroup() as g:
+            for _ in range(2):
+                g.create_task(client.post(f"{silent.url}/chat/completions"))
+
+    stop_when(silent, task, 2)
+    with pytest.raises(TaskStopped), task:
+        asyncio.run(ask())
+
+
+def test_a_view_is_told_of_a_stop_through_a_pool(
+    task: GenerationTask, silent: Provider
+) -> None:
+    silent.then = "mute"
+
+    def ask(number: int) -> None:
+        requests.post(f"{silent.url}/chat/completions", timeout=60)
+
+    stop_when(silent, task, 2)
+    with (
+        concurrent.futures.ThreadPoolExecutor() as pool,
+        pytest.raises(TaskStopped),
+    ):
+        list(pool.map(task.bind(ask), [1, 2]))
 
 
 def test_a_view_works_for_its_task_within_the_with_block_only(
@@ -665,6 +695,42 @@ def test_a_plain_thread_works_for_the_task_when_it_is_bound(
     assert silent.calls[0].closed.wait(5)
 
 
+def test_a_coroutine_function_can_be_bound_and_a_generator_cannot(
+    task: GenerationTask,
+) -> None:
+    async def work() -> bool:
+        await asyncio.sleep(0)
+        return calls.bound() is not None
+
+    def chunks() -> Iterator[str]:
+        yield "never"
+
+    assert asyncio.run(task.bind(work)()) is True
+    with pytest.raises(TypeError, match="generator"):
+        task.bind(chunks)
+
+
+def test_a_bug_in_the_cleanup_of_a_bound_thread_is_told(
+    task: GenerationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    hooks.uninstall()
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args))
+    task.stop()
+
+    def work() -> None:
+        try:
+            task.raise_if_stopped()
+        finally:
+            raise KeyError("a bug of the app")
+
+    thread = threading.Thread(target=task.bind(work))
+    thread.start()
+    thread.join(5)
+    hooks.uninstall()
+    assert [args.exc_type for args in told] == [KeyError]
+
+
 def test_a_bound_thread_that_is_stopped_says_nothing(
     task: GenerationTask, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -675,7 +741,7 @@ def test_a_bound_thread_that_is_stopped_says_nothing(
     assert capfd.readouterr().err == ""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         future = pool.submit(task.bind(task.raise_if_stopped))
-        with pytest.raises(SourceStopped):
+        with pytest.raises(TaskStopped):
             future.result(5)
 
 

@@ -79,6 +79,18 @@ def test_a_library_that_has_changed_is_left_alone_and_named_once(
         assert hasattr(module.ConnectionPool.handle_request, "__wrapped__")
 
 
+def test_a_library_that_a_mock_has_replaced_is_hooked_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as mock:
+        mock.setattr(httpcore.ConnectionPool, "handle_request", lambda *a, **o: None)
+        hooks.install()
+        hooks.install()
+        assert caplog.text.count("a mock replaces it") == 1
+    hooks.install()
+    assert hasattr(httpcore.ConnectionPool.handle_request, "__wrapped__")
+
+
 # The shape that the hooks rely on, library by library: a failure here says that a new
 # version has changed, and what.
 
