@@ -1,8 +1,9 @@
 """Stores that a test can take away from its workers and give back."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from threading import Event
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Lock
 from typing import Any
 
 from sqlalchemy import make_url
@@ -41,6 +42,13 @@ class Line(StopBackend):
         #: Rings that have not been heard: they are lost, or late.
         self.unheard: set[str] = set()
         self._heard: Callable[[Collection[str]], None] | None = None
+        self._lock = Lock()
+        self._calls = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call is under way that went out before the line was cut."""
+        return self._calls == 0
 
     def ring_late(self) -> None:
         """Let the worker hear what it did not."""
@@ -49,22 +57,28 @@ class Line(StopBackend):
             self._heard(unheard)
 
     def announce(self, record: TaskRecord) -> bool:
-        return self._reached().announce(record)
+        with self._reached() as store:
+            return store.announce(record)
 
     def renew(self, records: Sequence[TaskRecord]) -> set[str]:
-        return self._reached().renew(records)
+        with self._reached() as store:
+            return store.renew(records)
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        return self._reached().stop(task_id, owner)
+        with self._reached() as store:
+            return store.stop(task_id, owner)
 
     def end(self, record: TaskRecord, reason: EndReason) -> bool:
-        return self._reached().end(record, reason)
+        with self._reached() as store:
+            return store.end(record, reason)
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        return self._reached().stops(worker_id, task_ids)
+        with self._reached() as store:
+            return store.stops(worker_id, task_ids)
 
     def tasks(self, **wanted: Any) -> list[TaskInfo]:
-        return self._reached().tasks(**wanted)
+        with self._reached() as store:
+            return store.tasks(**wanted)
 
     def listen(
         self,
@@ -80,18 +94,30 @@ class Line(StopBackend):
                 heard(task_ids)
 
         self._heard = heard
-        self._reached().listen(worker_id, running, heard_unless_deaf, closing)
+        with self._reached():
+            pass
+        self._store.listen(worker_id, running, heard_unless_deaf, closing)
 
     def check(self) -> None:
-        self._reached().check()
+        with self._reached() as store:
+            store.check()
 
     def close(self) -> None:
         self._store.close()
 
-    def _reached(self) -> StopBackend:
-        if self.is_cut:
-            raise BackendError("the line is cut")
-        return self._store
+    @contextmanager
+    def _reached(self) -> Iterator[StopBackend]:
+        self._count(1)  # before the look: it may be cut meanwhile
+        try:
+            if self.is_cut:
+                raise BackendError("the line is cut")
+            yield self._store
+        finally:
+            self._count(-1)
+
+    def _count(self, calls: int) -> None:
+        with self._lock:
+            self._calls += calls
 
 
 class MemoryStore:

@@ -191,6 +191,8 @@ class Protocol(RuleBasedStateMachine):
         self.let_leases_run_out(worker)
 
     def let_leases_run_out(self, worker: WorkerUnderTest) -> None:
+        # A renewal that went out before the cut would give them a lease of a minute.
+        wait_until(lambda: worker.line.is_quiet)
         # In its name, since nobody waits for a lease of a minute to run out.
         heir = self.store.open(lease=0.1)
         heir.renew([generation.task.record for generation in worker.generations])
