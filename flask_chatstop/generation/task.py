@@ -1,6 +1,7 @@
 """The handle of one running generation."""
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -80,6 +81,8 @@ class GenerationTask(StreamingTask):
         send(task_started, self._app, task=self)
 
     def __del__(self) -> None:
+        if sys.is_finalizing():
+            return  # modules may be gone, and the exit has ended every task
         # A forked child drops its copies of tasks that its parent goes on running.
         if self._end_reason is None and self._pid == os.getpid():
             self._worker.abandon(self)
