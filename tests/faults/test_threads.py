@@ -100,17 +100,21 @@ def test_a_log_filter_that_needs_a_request_ends_no_thread(
         logger.removeHandler(handler)
 
 
-def kill(name: str, kind: type[BaseException]) -> None:
-    """Raise an error in a thread, wherever it is."""
+def thread(name: str, others: set[threading.Thread]) -> threading.Thread:
+    """Give the thread of this name that is not one of other workers'."""
 
-    def found() -> list[int | None]:
-        return [x.ident for x in threading.enumerate() if x.name == name]
+    def found() -> list[threading.Thread]:
+        return [x for x in set(threading.enumerate()) - others if x.name == name]
 
     wait_until(lambda: len(found()) == 1)
-    [ident] = found()
-    assert ident is not None
-    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    assert raise_in(ctypes.c_ulong(ident), ctypes.py_object(kind)) == 1
+    return found()[0]
+
+
+def raise_in(thread: threading.Thread, kind: type[BaseException]) -> None:
+    """Raise an error in a thread, wherever it is."""
+    assert thread.ident is not None
+    ident, error = ctypes.c_ulong(thread.ident), ctypes.py_object(kind)
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error) == 1
 
 
 @pytest.fixture
@@ -127,6 +131,7 @@ def test_an_error_between_two_calls_of_the_store_ends_no_thread_for_good(
     two: tuple[WorkerApp, WorkerApp], name: str, kind: type[BaseException]
 ) -> None:
     app, elsewhere = two
+    others = set(threading.enumerate())
     chat = app.chat()
     raised = threading.Event()
 
@@ -136,8 +141,9 @@ def test_an_error_between_two_calls_of_the_store_ends_no_thread_for_good(
             raised.set()
 
     Raised.__name__ = kind.__name__
-    kill(name, Raised)
+    raise_in(thread(name, others), Raised)
     assert raised.wait(10)
-    wait_until(lambda: {x.name for x in threading.enumerate()} >= NAMES)
+    for each in NAMES:
+        thread(each, others)
     assert elsewhere.stop(chat).headers["Chatstop-Outcome"] == "stopping"
     assert chat.ended.wait(10)
