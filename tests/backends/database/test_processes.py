@@ -151,7 +151,7 @@ with engine.connect() as locking:
     running = False
     ticking.join()
 print("longest pause", longest)
-assert longest < 0.3, longest
+assert longest < 0.7, longest  # far below the timeout of the call
 """
 
 
