@@ -65,7 +65,7 @@ def test_of_two_generations_with_one_id_the_one_that_is_not_known_fails(
         wait_until(lambda: outcome(elsewhere.app, known) == "ended")
     cut_off.line.refuse()
     unknown = cut_off.app.chat()
-    assert f"Task {unknown.task_id} runs" in caplog.text  # the outage is noticed
+    assert f"Task {unknown.task_id!r} runs" in caplog.text  # the outage is noticed
     twin = cut_off.app.chat(task_id=known.task_id)
     assert twin.goes_on()
     cut_off.line.admit()
