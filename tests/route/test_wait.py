@@ -42,9 +42,13 @@ def test_a_stop_that_waits_in_vain_tells_that_it_is_stopping() -> None:
     assert task.stopped
 
 
-@pytest.mark.parametrize(("elsewhere", "outcome"), [(0, "stopped"), (1, "stopping")])
+# Another worker hears of the end if the task's worker tells the store of it again before
+# the wait finds the task missing.
+@pytest.mark.parametrize(
+    ("elsewhere", "outcomes"), [(0, {"stopped"}), (1, {"stopping", "stopped"})]
+)
 def test_a_stop_that_waits_finds_no_missing_task_when_the_store_has_lost_it(
-    elsewhere: int, outcome: str
+    elsewhere: int, outcomes: set[str]
 ) -> None:
     backend = MemoryBackend()
     chats = [Chat(config={"CHATSTOP_BACKEND": backend}) for _ in range(2)]
@@ -55,7 +59,7 @@ def test_a_stop_that_waits_finds_no_missing_task_when_the_store_has_lost_it(
     client = chats[elsewhere].client
     response = client.post(url, json={"user": "alice"}, headers=AUTH)
     assert response.status_code == 200
-    assert response.headers["Chatstop-Outcome"] == outcome
+    assert response.headers["Chatstop-Outcome"] in outcomes
 
 
 def test_a_missing_task_is_not_waited_for() -> None:
