@@ -42,8 +42,8 @@ def test_a_stop_that_waits_in_vain_tells_that_it_is_stopping() -> None:
     assert task.stopped
 
 
-# Another worker hears of the end if the task's worker tells the store of it again before
-# the wait finds the task missing.
+# Another worker hears of the end if the task's worker tells the store of it again
+# before the wait finds the task missing.
 @pytest.mark.parametrize(
     ("elsewhere", "outcomes"), [(0, {"stopped"}), (1, {"stopping", "stopped"})]
 )
