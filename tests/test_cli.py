@@ -32,6 +32,10 @@ def config(request: pytest.FixtureRequest) -> Iterator[Configure]:
     """Configure processes that share a store, each with a backend of its own."""
     url = request.getfixturevalue(request.param)
     backends: list[StopBackend] = []
+    if request.param in ("postgresql_url", "mariadb_url"):
+        # What other tests of the session have left would be listed too.
+        with closing(DatabaseBackend(url)) as store, store.engine.begin() as connection:
+            connection.execute(store.table.delete())
 
     def configure() -> dict[str, object]:
         if request.param == "redis_url":
