@@ -106,7 +106,8 @@ class Worker:
         :raises BackendError: the store failed, and the task does not run here.
         """
         self._adapt()
-        self._reconciler.look()
+        if not self._running.is_idle:  # else there is nothing for threads to do
+            self._reconciler.look()
         task = self._running.get(task_id)
         here = task is not None and task.record.owner == owner and task.stop()
         # The client may have seen an end that the store has not.
@@ -134,9 +135,11 @@ class Worker:
 
         :raises BackendError: the store failed to take the stop.
         """
+        if not seconds:
+            return self.stop(task_id, owner)
         is_ours = self._running.get(task_id) is not None
         outcome = self.stop(task_id, owner)
-        if not seconds or outcome is not StopOutcome.STOPPING:
+        if outcome is not StopOutcome.STOPPING:
             return outcome
         outcome = self._waiting.wait(
             seconds,
