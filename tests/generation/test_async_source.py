@@ -183,6 +183,35 @@ def test_what_is_saved_by_a_child_of_a_cancelled_source_arrives(
     assert saved.wait(5)
 
 
+def test_a_worker_that_is_begun_in_a_shield_does_not_belong_to_the_task(
+    task: GenerationTask, silent: Provider
+) -> None:
+    silent.then = "end"
+    go_on, answered = threading.Event(), threading.Event()
+    workers: list[asyncio.Task[None]] = []
+
+    async def worker() -> None:
+        await asyncio.to_thread(go_on.wait, 30)
+        async with httpx.AsyncClient() as client:
+            await client.post(f"{silent.url}/chat/completions")
+        answered.set()
+
+    async def source() -> AsyncIterator[str]:
+        async with httpx.AsyncClient() as client:
+            await client.post(f"{silent.url}/chat/completions")
+        with current_task.shield():
+            workers.append(asyncio.create_task(worker()))
+        yield "One "
+        await asyncio.sleep(60)
+
+    stream = task.stream(source())
+    next(stream)
+    task.stop()
+    list(stream)
+    go_on.set()
+    assert answered.wait(5)
+
+
 def test_a_source_that_waits_for_its_reader_is_closed(task: GenerationTask) -> None:
     given: list[int] = []
     closed = threading.Event()
