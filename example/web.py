@@ -3,12 +3,10 @@
 Its visitors are told apart by Flask's session cookie, so no API key is in the browser.
 """
 
-import functools
 import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 from flask import (
     Blueprint,
@@ -22,39 +20,12 @@ from flask import (
 )
 
 from example.conversations import Conversations
-from flask_chatstop import ChatStop, chat_response
-
-F = TypeVar("F", bound=Callable[..., Any])
+from flask_chatstop import ChatStop, SessionAuth, chat_response
 
 #: Gives the pieces of an answer, and a callable that gives what to hang up on.
 Ask = Callable[[str], tuple[Generator[str, None, None], Callable[[], object]]]
 
-
-class SessionAuth:
-    """Let in whoever has a session, in the place of an API key."""
-
-    def login_required(self, f: F) -> F:
-        """Let a view be called by a visitor of the page only."""
-
-        @functools.wraps(f)
-        def view(*args: Any, **kwargs: Any) -> Any:
-            if visitor() is None:
-                abort(401)
-            return f(*args, **kwargs)
-
-        return cast(F, view)
-
-    def current_user(self) -> str:
-        """Name the app that the request comes from: they all come from the page."""
-        return "chat-page"
-
-
-def visitor() -> str | None:
-    """Give the user id in the session, as the page's answer has put it there."""
-    return session.get("user")
-
-
-web = ChatStop("web", source="web-app", auth=SessionAuth(), user_loader=visitor)
+web = ChatStop("web", auth=SessionAuth("user", app="chat-page"))
 page = Blueprint("page", __name__, static_folder="static", static_url_path="/page")
 
 
@@ -71,7 +42,7 @@ def add_page(app: Flask, ask: Ask) -> None:
     conversations.create()
     app.extensions["chat_page"] = _Chat(ask, conversations)
     app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or conversations.secret_key()
-    # A page of another site can neither read the cookie nor send it with a POST.
+    # Neither is needed for the stop: SessionAuth refuses what other sites send.
     app.config.update(SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax")
     app.register_blueprint(page)
     app.register_blueprint(web, url_prefix="/web")

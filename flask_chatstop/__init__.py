@@ -20,6 +20,7 @@ from flask_chatstop.errors import (
     ChatStopError,
     ConfigurationError,
     InvalidParam,
+    NotLoggedIn,
     RecordRefused,
     SourceStopped,
     TaskExists,
@@ -30,6 +31,7 @@ from flask_chatstop.generation.response import chat_response
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask, TaskStopped
 from flask_chatstop.route.auth import Authenticator
+from flask_chatstop.route.sessions import FlaskLoginAuth, SessionAuth, SingleUserAuth
 from flask_chatstop.signals import stop_requested, task_ended, task_started
 from flask_chatstop.upstream.hang_up import hang_up
 
@@ -41,13 +43,17 @@ __all__ = [
     "ChunkStream",
     "ConfigurationError",
     "EndReason",
+    "FlaskLoginAuth",
     "GenerationEnd",
     "GenerationTask",
     "InvalidParam",
     "MemoryBackend",
+    "NotLoggedIn",
     "Owner",
     "RecordRefused",
+    "SessionAuth",
     "SimpleBackend",
+    "SingleUserAuth",
     "SourceStopped",
     "StopBackend",
     "StopOutcome",

@@ -18,6 +18,7 @@ from flask_chatstop.errors import (
     BackendError,
     ConfigurationError,
     InvalidParam,
+    NotLoggedIn,
     TaskExists,
 )
 from flask_chatstop.generation.client_timeout import set_client_timeout
@@ -25,7 +26,7 @@ from flask_chatstop.generation.failed_request import end_if_raised, end_with_req
 from flask_chatstop.generation.response import stopped_response
 from flask_chatstop.generation.task import GenerationTask, TaskStopped
 from flask_chatstop.openapi import document
-from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth
+from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth, source_of
 from flask_chatstop.route.responses import RouteError, error_response
 from flask_chatstop.route.stop import (
     METHODS,
@@ -54,12 +55,15 @@ class ChatStop(Blueprint):
 
     :param name: the blueprint's name, and the realm of its bearer keys.
     :param source: separates tasks begun here from those of another ``ChatStop``:
-        neither can stop the other's.
-    :param auth: a flask-httpauth object, or anything with its ``login_required`` and
-        a ``current_user()`` that returns the app's name; by default bearer keys.
+        neither can stop the other's. By default that of ``auth``, else
+        ``service-api``.
+    :param auth: :class:`SessionAuth`, :class:`FlaskLoginAuth` or
+        :class:`SingleUserAuth`; a flask-httpauth object; or another
+        :class:`Authenticator`. By default bearer keys.
     :param user_loader: returns the user of the current request, for instance from a
-        session, or ``None``. The ``user`` in a body may then be left out. A ``user``
-        in a body that is another one is answered like a missing task.
+        session, or ``None``; by default that of ``auth``, if it has one. The ``user``
+        in a body may then be left out. A ``user`` in a body that is another one is
+        answered like a missing task.
     :param routes: what stands before ``/<task_id>/stop``. The contract's family also
         has ``completion-messages`` and ``workflows/tasks``.
     :param options: for :class:`flask.Blueprint`.
@@ -71,13 +75,15 @@ class ChatStop(Blueprint):
         self,
         name: str = "chatstop",
         *,
-        source: str = "service-api",
+        source: str | None = None,
         auth: Authenticator | None = None,
         user_loader: Callable[[], str | int | None] | None = None,
         routes: Sequence[str] = ("chat-messages",),
         **options: Any,
     ) -> None:
         super().__init__(name, __name__, **options)
+        source = source_of(auth) if source is None else source
+        user_loader = user_loader or getattr(auth, "user_loader", None)
         _check(source, auth, user_loader, routes)
         self.source = source
         self._needs_keys = auth is None
@@ -112,6 +118,7 @@ class ChatStop(Blueprint):
             An id names one generation: it is taken until the retention is over.
         :raises InvalidParam: the user or the id is invalid, or the user is not the
             one of the ``user_loader``.
+        :raises NotLoggedIn: the ``user_loader`` knows nobody.
         :raises TaskExists: the id is taken.
         :raises ConfigurationError: nobody is authenticated in this request.
         """
@@ -119,7 +126,7 @@ class ChatStop(Blueprint):
         if self._caller.user_loader is not None:
             loaded = self._caller.loaded_user()
             if loaded is None:
-                raise InvalidParam(
+                raise NotLoggedIn(
                     "The user_loader returned no user: nobody is logged in."
                 )
             if user not in (None, loaded):

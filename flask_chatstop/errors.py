@@ -7,6 +7,7 @@
     ├── BackendError         the store did not do what it was asked to
     │   └── RecordRefused    the store refuses one record, and goes on with others
     ├── InvalidParam         a user or task id is invalid
+    │   └── NotLoggedIn      nobody is logged in
     ├── TaskExists           a task id is taken
     └── TaskStopped          raised in a view: its task was stopped
 
@@ -44,6 +45,10 @@ class RecordRefused(BackendError):
 
 class InvalidParam(ChatStopError, ValueError):
     """A user or task id is invalid; answered with 400."""
+
+
+class NotLoggedIn(InvalidParam):
+    """The ``user_loader`` returned no user; answered with 401."""
 
 
 class TaskExists(ChatStopError):

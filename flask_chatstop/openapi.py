@@ -113,7 +113,9 @@ def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
         "200": _response("The task is stopping or has ended.", success, outcome),
         "400": _response("The body or a parameter is malformed.", _ERROR),
         "401": _response("The request has no valid API key or login.", _ERROR, realm),
-        "403": _response("No user is logged in.", _ERROR),
+        "403": _response(
+            "No user is logged in, or a page of another site has sent it.", _ERROR
+        ),
         "404": _response("This user has no such task.", _ERROR, outcome),
         "405": _response(
             "The method is not POST.", _ERROR, {"Allow": _header({"type": "string"})}

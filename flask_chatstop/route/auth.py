@@ -17,7 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Authenticator(Protocol):
     """What guards the stop route: any flask-httpauth object, or one like it.
 
-    ``current_user()`` names the app that the request came from, as a string.
+    ``current_user()`` names the app that the request came from, as a string. It may
+    also have a ``user_loader()`` and a ``source``: they are what a ``ChatStop`` uses
+    that is given none.
     """
 
     def login_required(self, f: F) -> F: ...
@@ -50,6 +52,12 @@ def bearer_auth(realm: str, app_of: Callable[[object], str | None]) -> Authentic
     )
     checked: Authenticator = auth
     return checked
+
+
+def source_of(auth: Authenticator | None) -> str:
+    """Return the source of a ``ChatStop`` that is given none."""
+    source: str = getattr(auth, "source", "service-api")
+    return source
 
 
 @dataclass(frozen=True, slots=True)

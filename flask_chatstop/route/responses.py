@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from flask_chatstop.backends import StopOutcome
-from flask_chatstop.errors import BackendError, InvalidParam, TaskExists
+from flask_chatstop.errors import BackendError, InvalidParam, NotLoggedIn, TaskExists
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ def error_response(error: Exception) -> Response:
     match error:
         case RouteError():
             return _json_error(error.status, error.code, error.message)
+        case NotLoggedIn():
+            return _json_error(401, "unauthorized", "Nobody is logged in.")
         case InvalidParam():
             return _json_error(400, "invalid_param", str(error))
         case TaskExists():
