@@ -18,7 +18,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(flask|sqlalchemy|threading|contextlib|collections|typing|types|redis|werkzeug)(\..*)?",
+        r"(flask|sqlalchemy|threading|contextlib|collections|typing|types|redis|uuid|werkzeug)(\..*)?",
     ),
     ("py:.*", r"(.*\.)?([A-Z]|Reader|RedisClient)"),
 ]
