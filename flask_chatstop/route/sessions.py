@@ -8,6 +8,7 @@ from uuid import UUID
 
 from flask import current_app, request, session
 
+from flask_chatstop.checks import MAX_ID, is_id
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.route.request_origin import is_cross_site, is_local, origins_of
 from flask_chatstop.route.responses import RouteError, error_response
@@ -28,6 +29,8 @@ class PageAuth:
     source = "web-app"
 
     def __init__(self, app: str | None, origins: Iterable[str]) -> None:
+        if app is not None:
+            _check_name("app", app)
         self._app = app
         self._origins = origins_of(origins)
 
@@ -199,6 +202,7 @@ class SingleUserAuth(PageAuth):
         origins: Iterable[str] = (),
     ) -> None:
         super().__init__(app, origins)
+        _check_name("user", user)
         self._single_user = user
         self._local_only = local_only
 
@@ -214,3 +218,10 @@ class SingleUserAuth(PageAuth):
 
     def _is_let_in(self) -> bool:
         return not self._local_only or is_local()
+
+
+def _check_name(argument: str, value: object) -> None:
+    if not is_id(value):
+        raise ConfigurationError(
+            f"{argument} is {value!r}; give it a string of 1 to {MAX_ID} characters."
+        )

@@ -218,6 +218,16 @@ def test_a_session_needs_a_key_or_a_function() -> None:
         SessionAuth(7)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["", 7, "x" * 256])
+def test_names_of_an_app_and_of_a_user_that_no_store_takes_are_refused(
+    name: Any,
+) -> None:
+    with pytest.raises(ConfigurationError, match="app is"):
+        SessionAuth("user_id", app=name)
+    with pytest.raises(ConfigurationError, match="user is"):
+        SingleUserAuth(name)
+
+
 @pytest.mark.parametrize("host", ["localhost:5000", "chat.localhost", "[::1]:5000"])
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_a_single_user_needs_no_login_on_their_own_computer(
@@ -237,6 +247,8 @@ ELSEWHERE: list[dict[str, Any]] = [
     {"base_url": "http://rebound.example:5000"},
     {"base_url": "http://localhost.example"},
     {"headers": {"X-Forwarded-For": "192.0.2.7"}},
+    {"headers": {"X-Forwarded-Host": "chat.example"}},
+    {"headers": {"X-Real-Ip": "192.0.2.7"}},
     {"headers": {"Forwarded": "for=192.0.2.7"}},
 ]
 
