@@ -158,6 +158,9 @@ def test_a_user_stops_an_answer_that_nobody_else_can_stop(
         assert eves.request.post(url, data={}).status == 404
         refused = nobodys.request.post(url, data={}, max_redirects=0)
         assert (refused.status, refused.json()["code"]) == (401, "unauthorized")
+        stream = page.url + "/stream"
+        assert nobodys.request.get(stream, max_redirects=0).status == 401
+        assert eves.request.get(stream).status == 404
         assert not call.closed.is_set()
 
         held[0].continue_()

@@ -52,6 +52,7 @@ def send(conversation_id):
 
 
 @bp.get("/stream")
+@chatstop.login_required  # stop
 @login_required
 def stream(conversation_id):
     messages = get_conversation(conversation_id).messages
