@@ -55,18 +55,26 @@ class Site:
         return client
 
 
+class User(flask_login.UserMixin):  # type: ignore[misc]
+    """A user who can be locked out."""
+
+    is_active = True
+
+
 class SiteWithFlaskLogin(Site):
     """The same app with Flask-Login, which sends strangers to its login page."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(FlaskLoginAuth(), **options)
+        self.locked: set[str] = set()
         manager = flask_login.LoginManager(self.app)
         manager.login_view = "login"
         manager.unauthorized_handler(lambda: redirect("/login"))
         manager.user_loader(self.load)
 
     def load(self, user_id: str) -> flask_login.UserMixin:
-        user = flask_login.UserMixin()
+        user = User()
+        user.is_active = user_id not in self.locked
         user.id = int(user_id)
         return user
 
@@ -197,6 +205,15 @@ def test_the_api_and_the_pages_of_an_app_cannot_stop_each_others_tasks() -> None
     assert stop(client, task_id, headers=AUTH).status_code == 200
 
 
+def test_a_user_of_flask_login_who_was_locked_out_meanwhile_is_nobody() -> None:
+    site = SiteWithFlaskLogin()
+    client = site.visitor("7")
+    task_id = begin(client)
+    site.locked.add("7")
+    assert error(stop(client, task_id)) == (401, "unauthorized")
+    assert not site.tasks[0].stopped
+
+
 def test_flask_login_that_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -246,6 +263,7 @@ ELSEWHERE: list[dict[str, Any]] = [
     {"environ_base": {"REMOTE_ADDR": ""}},
     {"base_url": "http://rebound.example:5000"},
     {"base_url": "http://localhost.example"},
+    {"environ_overrides": {"HTTP_HOST": "["}},
     {"headers": {"X-Forwarded-For": "192.0.2.7"}},
     {"headers": {"X-Forwarded-Host": "chat.example"}},
     {"headers": {"X-Real-Ip": "192.0.2.7"}},
