@@ -22,7 +22,7 @@ def test_its_app_with_a_session_is_stopped_by_who_is_logged_in() -> None:
     url = f"/chat-messages/{answer.task_id}/stop"
     assert app.test_client().post(url, json={}).status_code == 401
     assert client.post(url, json={}).status_code == 200
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
 
 
 def test_its_answer_holds_no_connection_while_the_model_is_silent(
