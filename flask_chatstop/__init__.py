@@ -26,9 +26,10 @@ from flask_chatstop.errors import (
 )
 from flask_chatstop.generation.current import current_task
 from flask_chatstop.generation.end import GenerationEnd
-from flask_chatstop.generation.response import chat_response
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask, TaskStopped
+from flask_chatstop.generation.usage import Usage
+from flask_chatstop.response import chat_response, stream_response
 from flask_chatstop.route.auth import Authenticator
 from flask_chatstop.signals import stop_requested, task_ended, task_started
 from flask_chatstop.upstream.hang_up import hang_up
@@ -56,11 +57,13 @@ __all__ = [
     "TaskInfo",
     "TaskRecord",
     "TaskStopped",
+    "Usage",
     "backend_from_url",
     "chat_response",
     "current_task",
     "hang_up",
     "stop_requested",
+    "stream_response",
     "task_ended",
     "task_started",
 ]

@@ -21,11 +21,12 @@ from flask_chatstop.errors import (
     TaskExists,
 )
 from flask_chatstop.generation.client_timeout import set_client_timeout
-from flask_chatstop.generation.failed_request import end_if_raised, end_with_request
-from flask_chatstop.generation.response import stopped_response
+from flask_chatstop.generation.request_tasks import end_if_raised, end_with_request
 from flask_chatstop.generation.task import GenerationTask, TaskStopped
 from flask_chatstop.openapi import document
+from flask_chatstop.response import stopped_response
 from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth
+from flask_chatstop.route.reconnect import refuse_reconnect
 from flask_chatstop.route.responses import RouteError, error_response
 from flask_chatstop.route.stop import (
     METHODS,
@@ -114,7 +115,10 @@ class ChatStop(Blueprint):
             one of the ``user_loader``.
         :raises TaskExists: the id is taken.
         :raises ConfigurationError: nobody is authenticated in this request.
+        :raises HTTPException: a browser has lost the stream of an earlier answer, and
+            would ask the same question again. It is answered 204, and stays away.
         """
+        refuse_reconnect()
         state = self._state()
         if self._caller.user_loader is not None:
             loaded = self._caller.loaded_user()

@@ -73,7 +73,7 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
 
     result = run(app, "stop", answer.task_id)
     assert result.stdout == f"Stopping {answer.task_id}.\n"
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     wait_until(lambda: json.loads(run(app, "list", "--json").output) == [])
     result = run(app, "stop", answer.task_id)
     assert result.exit_code == 1
@@ -98,10 +98,10 @@ def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
     result = run(app, "stop", "--user", "alice", "--app", "demo", "--json")
     assert sorted(json.loads(result.output)["stopping"]) == alices
     for answer in answers[:2]:
-        assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     result = run(app, "stop", "--user", "alice")
     assert f"Stopping {answers[2].task_id}." in result.output
-    assert answers[2].rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answers[2].rest()[-1]["metadata"]["end_reason"] == "stopped"
     assert not chat.tasks[3].stopped
     source.go_on.set()
     answers[3].rest()

@@ -17,6 +17,8 @@ LAYERS = [
     {"backends"},
     {"upstream", "worker"},
     {"generation"},
+    {"formats"},
+    {"response"},
     {"config", "keys"},
     {"testing"},
     {"route"},

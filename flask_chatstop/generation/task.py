@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -70,6 +71,7 @@ class GenerationTask(StreamingTask):
         self._started_at = time.monotonic()
         self._pid: int | None = None
         self._is_reported = threading.Event()
+        self._generation_end: GenerationEnd | None = None
 
     def begin(self) -> None:
         """Make the task known to the store; :meth:`ChatStop.start` has done it.
@@ -102,6 +104,11 @@ class GenerationTask(StreamingTask):
     @property
     def id(self) -> str:
         return self.record.task_id
+
+    @property
+    def generation_end(self) -> GenerationEnd | None:
+        """How the generation ended, once the app has been told; ``None`` before."""
+        return self._generation_end
 
     def stop(self) -> bool:
         """Stop the generation here and now; any thread may call it.
@@ -182,11 +189,7 @@ class GenerationTask(StreamingTask):
                 self._leave(reason)
         finally:
             try:
-                # Without a receiver no app context is made: a client waits.
-                if callbacks or task_ended.receivers:
-                    end = self._describe(reason, error)
-                    with self.shield():  # it may be called in the source
-                        tell_app(self._app, self, end, callbacks)
+                self._tell(self._describe(reason, error), callbacks)
             finally:
                 try:
                     self._worker.ended(self, reason)
@@ -194,6 +197,16 @@ class GenerationTask(StreamingTask):
                     # Last of all: another thread tells the client of the end then.
                     self._is_reported.set()
         return True
+
+    def _tell(
+        self, end: GenerationEnd, callbacks: list[Callable[[GenerationEnd], object]]
+    ) -> None:
+        self._generation_end = replace(end, saved=not callbacks)
+        # Without a receiver no app context is made: a client waits.
+        if callbacks or task_ended.receivers:
+            with self.shield():  # it may be called in the source
+                is_saved = tell_app(self._app, self, end, callbacks)
+            self._generation_end = replace(end, saved=is_saved)
 
     def _leave(self, reason: EndReason) -> None:
         """Hang up, unless the source has ended by itself: what it sent off goes on."""
@@ -207,6 +220,7 @@ class GenerationTask(StreamingTask):
     def _describe(
         self, reason: EndReason, error: BaseException | None
     ) -> GenerationEnd:
+        text = str(self._answer.text)
         return GenerationEnd(
             task_id=self.id,
             user=self.record.owner.user,
@@ -214,6 +228,10 @@ class GenerationTask(StreamingTask):
             duration=time.monotonic() - self._started_at,
             calls_cut=self._calls.count_cut(),
             error=error,
+            text=text,
+            message_id=self._answer.message_id,
+            conversation_id=self._answer.conversation_id,
+            usage=self._answer.usage(text),
         )
 
     def wait_until_reported(self) -> None:

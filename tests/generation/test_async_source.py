@@ -419,7 +419,7 @@ def test_both_kinds_of_sources_work_from_async_views(kind: str) -> None:
         )
 
     answer = Answer(chat.client.post("/ask", headers=AUTH))
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "finished"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "finished"
     assert chat.ends[0].text == "One two"
 
 
