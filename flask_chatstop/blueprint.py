@@ -115,7 +115,7 @@ class ChatStop(Blueprint):
             one of the ``user_loader``.
         :raises TaskExists: the id is taken.
         :raises ConfigurationError: nobody is authenticated in this request.
-        :raises HTTPException: a browser has lost the stream of an earlier answer, and
+        :raises werkzeug.exceptions.HTTPException: a browser has lost the stream of an earlier answer, and
             would ask the same question again. It is answered 204, and stays away.
         """
         refuse_reconnect()

@@ -40,8 +40,8 @@ def stream_response(
 
     :param chunks: the pieces of the answer, an iterable or an async iterable of
         strings, or of what else the format sends; ``None`` and ``""`` are skipped.
-    :param format: how the answer reads on the wire, see :mod:`flask_chatstop.formats`;
-        made anew for each answer.
+    :param format: how the answer reads on the wire, an object of
+        :mod:`flask_chatstop.formats`, made anew for each answer.
     :param upstream: a response to hang up on that the source has not opened itself,
         see :meth:`GenerationTask.stream`.
     :param on_end: called once with a :class:`GenerationEnd`, however the generation

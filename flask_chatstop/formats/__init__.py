@@ -12,8 +12,10 @@ from flask_chatstop.formats.openai import OpenAIChunks
 from flask_chatstop.formats.plain_text import PlainText
 from flask_chatstop.formats.server_sent_events import ServerSentEvents
 from flask_chatstop.formats.ui_message import UIMessageStream
+from flask_chatstop.generation.answer import Answer
 
 __all__ = [
+    "Answer",
     "DifyEvents",
     "JSONLines",
     "OpenAIChunks",

@@ -5,7 +5,11 @@ from flask_chatstop.generation.usage import Usage, as_mapping, usage_of
 
 
 class Answer:
-    """The text that was sent to the client, and what is known about it."""
+    """The text that was sent to the client, and what is known about it.
+
+    ``text.add(piece)`` adds to the text, ``text.replace(text)`` begins anew, and
+    ``str(text)`` returns it.
+    """
 
     __slots__ = ("conversation_id", "message_id", "pieces", "reported", "text")
 

@@ -85,7 +85,7 @@ class TaskAtWork(abc.ABC):
                 if chunk.usage:
                     current_task.report_usage(chunk.usage)
 
-        ``on_end`` gets it as :attr:`GenerationEnd.usage`. A later report adds to an
+        ``on_end`` gets it as the ``usage`` of its :class:`GenerationEnd`. A later report adds to an
         earlier one and replaces figures of the same name.
 
         :param usage: a mapping, or the usage object of a model's library.
