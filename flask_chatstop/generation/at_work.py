@@ -52,7 +52,7 @@ class TaskAtWork(abc.ABC):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody has asked the task to stop."""
+        """Whether somebody has asked the task to stop, or its time limit is over."""
         if self._stopped and self._is_at_work:
             # Who looks will clean up next, and may save what there is.
             cleanup.note_seen(self._calls)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flask import Flask
 
-from flask_chatstop.backends import EndReason, TaskRecord
+from flask_chatstop.backends import EndReason, TaskInfo, TaskRecord
 from flask_chatstop.errors import ChatStopError
 from flask_chatstop.generation.end import GenerationEnd, tell_app
 from flask_chatstop.generation.reader import Reader
@@ -61,12 +61,15 @@ class GenerationTask(StreamingTask):
         app: Flask,
         worker: Worker,
         *,
+        time_limit: float | None = None,
         tracks_calls: bool = True,
         is_inline: bool = False,
     ) -> None:
         self.record = record
         super().__init__(app, Calls(tracks_calls, weakref.ref(self)), is_inline)
         self._worker = worker
+        self._time_limit = time_limit
+        self._stop_reason = EndReason.STOPPED
         self._started_at = time.monotonic()
         self._pid: int | None = None
         self._is_reported = threading.Event()
@@ -79,6 +82,12 @@ class GenerationTask(StreamingTask):
         self._worker.start(self)
         self._pid = os.getpid()
         send(task_started, self._app, task=self)
+        if self._time_limit is not None:
+            try:
+                self._worker.limit(self, self._time_limit)
+            except BaseException as error:  # interrupted, or there is no thread left
+                self.end(EndReason.FAILED, error)
+                raise
 
     def __del__(self) -> None:
         if sys.is_finalizing():
@@ -112,11 +121,21 @@ class GenerationTask(StreamingTask):
         :returns: whether the generation was still running. In a forked child, a copy
             of a task that the parent runs is left alone and ``False`` is returned.
         """
+        return self._stop(EndReason.STOPPED)
+
+    def time_out(self) -> None:
+        """Do what a stop does, since the time limit is over."""
+        self._stop(EndReason.TIMED_OUT)
+
+    def _stop(self, reason: EndReason) -> bool:
         if self._is_copy:
             return False
         with self._lock:
             if self._end_reason is not None:
                 return False
+            # Whoever stops it is told that it was stopped, at its last moment too.
+            if not self._stopped or reason is EndReason.STOPPED:
+                self._stop_reason = reason
             if self._stopped:
                 return True
             self._stopped = True
@@ -145,7 +164,7 @@ class GenerationTask(StreamingTask):
         source.close()
         # A reader whose client has stalled cannot report the end.
         if not self._is_reported.wait(_STALLED):
-            self.end(EndReason.STOPPED)
+            self.end(self._stop_reason)
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
         time.sleep(_AFTER_THE_READER)
@@ -156,7 +175,8 @@ class GenerationTask(StreamingTask):
 
         Call it from a loop of your own. :meth:`stream` and ``chat_response`` call it
         by themselves. The end of a task that was asked to stop is ``stopped``,
-        whatever is reported: the stop may have caused it.
+        whatever is reported: the stop may have caused it. The same holds for
+        ``timed_out`` once the time limit is over.
 
         :param reason: an :class:`EndReason` or its value.
         :param error: what went wrong, if the reason is ``failed``.
@@ -170,7 +190,7 @@ class GenerationTask(StreamingTask):
             if self._end_reason is not None:
                 return False
             if self._stopped:
-                reason, error = EndReason.STOPPED, None
+                reason, error = self._stop_reason, None
             # First of all: the garbage collector may call end() again in this thread.
             self._end_reason = reason
             callbacks, self._on_end = self._on_end, []
@@ -194,6 +214,11 @@ class GenerationTask(StreamingTask):
                     # Last of all: another thread tells the client of the end then.
                     self._is_reported.set()
         return True
+
+    def info(self) -> TaskInfo:
+        """Return what an operator sees of it."""
+        age = time.monotonic() - self._started_at
+        return TaskInfo(self.record, self._stopped, age)
 
     def _leave(self, reason: EndReason) -> None:
         """Hang up, unless the source has ended by itself: what it sent off goes on."""
