@@ -83,8 +83,7 @@ class TimeLimits:
             self._end(self._heap[0])
             heapq.heappop(self._heap)
         if len(self._heap) > 2 * len(self._running) + _SLACK:
-            kept = set(self._running.values())
-            self._heap = [limit for limit in self._heap if limit in kept]
+            self._heap = [limit for limit in self._heap if self._is_running(limit)]
             heapq.heapify(self._heap)
 
     def failed(self, error: BaseException) -> None:
@@ -108,9 +107,12 @@ class TimeLimits:
     def _is_idle(self) -> bool:
         return not self._running and self._new.empty()
 
+    def _is_running(self, limit: _Limit) -> bool:
+        return self._running.get(limit[2]) is limit
+
     def _end(self, limit: _Limit) -> None:
         *_, task_id, reference = limit
-        if self._running.get(task_id) is not limit:
+        if not self._is_running(limit):
             return
         try:
             if task := reference():

@@ -1,6 +1,7 @@
 """Reading a source in a helper thread: stops, errors, readers that leave."""
 
 import contextvars
+import functools
 import gc
 import threading
 import weakref
@@ -552,3 +553,16 @@ def test_a_source_whose_thread_is_refused_is_closed_and_has_failed() -> None:
         threading.stack_size(0)
     assert [end.reason for end in chat.ends] == ["failed"]
     assert upstream.is_closed
+
+
+def words() -> Iterator[str]:
+    yield "One "
+
+
+def test_a_source_that_was_not_called_is_named_as_it_has_to_be(
+    task: GenerationTask,
+) -> None:
+    with pytest.raises(TypeError, match=r"function is neither; call it: words\(\)\."):
+        task.stream(words)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"partial is neither; call it\."):
+        task.stream(functools.partial(words))  # type: ignore[call-overload]
