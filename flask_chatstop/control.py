@@ -164,6 +164,18 @@ class TaskControl(abc.ABC):
         app, user = self._whose(user, app, everybody)
         return worker.tasks(app=app, source=self.source, user=user)
 
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until the store knows every end that this process has reported so far.
+
+        Ends are reported a moment later, by a thread. Call it before a process leaves
+        without Python's exit, as those of RQ do.
+
+        :param timeout: seconds to wait at most.
+        :returns: whether the store knows them all.
+        :raises ConfigurationError: the timeout is not a number above 0.
+        """
+        return self._state().worker.flush(seconds("timeout", timeout))
+
     def _whose(
         self, user: str | None, app: str | None, everybody: bool
     ) -> tuple[str | None, str | None]:

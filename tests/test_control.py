@@ -10,11 +10,13 @@ from flask import Flask
 from flask_chatstop import (
     ChatStop,
     ConfigurationError,
+    EndReason,
     GenerationTask,
     InvalidParam,
     MemoryBackend,
     Owner,
     StopOutcome,
+    TaskRecord,
     stop_requested,
 )
 from tests.support.apps import make_app
@@ -93,7 +95,7 @@ def test_the_waits_of_the_app_are_not_limited_as_those_of_clients_are() -> None:
     "options",
     [{"user": "bob", "app": "demo"}, {"user": "alice", "app": "other"}],
 )
-def test_a_task_of_another_owner_is_missing(options: dict[str, str]) -> None:
+def test_a_task_of_another_owner_is_missing(options: dict[str, Any]) -> None:
     chat = Chat()
     task = begin(chat)
     with chat.app.app_context():
@@ -203,3 +205,22 @@ def test_tasks_are_listed_of_a_user_and_of_everybody(is_enabled: bool) -> None:
         ]
         assert [info.record for info in web.tasks(everybody=True)] == [others.record]
         assert all(0 <= info.age < 60 for info in found)
+
+
+def test_ends_that_were_flushed_are_known_to_the_store() -> None:
+    is_open = threading.Event()
+
+    class Slow(MemoryBackend):
+        def end(self, record: TaskRecord, reason: EndReason) -> bool:
+            assert is_open.wait(10)
+            return super().end(record, reason)
+
+    backend = Slow()
+    chat = Chat(config={"CHATSTOP_BACKEND": backend})
+    with chat.app.app_context():
+        task = chat.chatstop.start(**ALICE)
+        task.end("finished")
+        assert chat.chatstop.flush(timeout=0.01) is False
+        is_open.set()
+        assert chat.chatstop.flush() is True
+    assert backend.stop(task.id, task.record.owner) is StopOutcome.ENDED

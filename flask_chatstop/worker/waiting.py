@@ -51,6 +51,16 @@ class WaitingStops:
                 places.release()
 
 
+def wait_while(is_waited_for: Callable[[], bool], seconds: float) -> bool:
+    """Wait while something is true, and tell whether it has become false in time."""
+    deadline = time.monotonic() + seconds
+    while is_waited_for():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE / 5)
+    return True
+
+
 def _wait(
     seconds: float, is_open: Callable[[], bool], stop: Callable[[], StopOutcome]
 ) -> StopOutcome:

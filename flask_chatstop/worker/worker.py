@@ -19,7 +19,7 @@ from flask_chatstop.worker.processes import workers
 from flask_chatstop.worker.reconciler import Reconciler
 from flask_chatstop.worker.running import RunnableTask, RunningTasks
 from flask_chatstop.worker.time_limits import LimitedTask, TimeLimits
-from flask_chatstop.worker.waiting import WaitingStops
+from flask_chatstop.worker.waiting import WaitingStops, wait_while
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +193,10 @@ class Worker:
         self._time_limits.forget(task.record.task_id)
         self._running.report(task, reason)
         self._reconciler.try_to_begin()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait so many seconds until the store knows all ends; tell whether it does."""
+        return wait_while(lambda: self._running.has_ends, seconds)
 
     def abandon(self, task: RunnableTask) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
