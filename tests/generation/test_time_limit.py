@@ -173,3 +173,13 @@ def test_a_task_whose_limit_nobody_could_watch_is_not_begun(
         start(chat, task_id="one")
     assert heard == ["started", "failed"]
     wait_until(lambda: chat.stop("one").headers["Chatstop-Outcome"] == "ended")
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_limit_of_an_ended_task_takes_no_place(is_enabled: bool) -> None:
+    chat = Chat(config={"CHATSTOP_ENABLED": is_enabled})
+    task = start(chat, time_limit=3600)
+    limits = chat.app.extensions["chatstop"].worker._time_limits
+    assert list(limits._running) == [task.id]
+    task.end("finished")
+    assert limits._running == {}
