@@ -26,7 +26,7 @@ def stream_response(
     task: GenerationTask,
     chunks: Iterable[Any] | AsyncIterable[Any],
     *,
-    format: StreamFormat,
+    format: StreamFormat | None = None,
     upstream: object | None = None,
     on_end: Callable[[GenerationEnd], object] | None = None,
     on_disconnect: Literal["stop", "continue"] = "stop",
@@ -41,7 +41,8 @@ def stream_response(
     :param chunks: the pieces of the answer, an iterable or an async iterable of
         strings, or of what else the format sends; ``None`` and ``""`` are skipped.
     :param format: how the answer reads on the wire, an object of
-        :mod:`flask_chatstop.formats`, made anew for each answer.
+        :mod:`flask_chatstop.formats`, made anew for each answer; by default that of the
+        ``ChatStop``.
     :param upstream: a response to hang up on that the source has not opened itself,
         see :meth:`GenerationTask.stream`.
     :param on_end: called once with a :class:`GenerationEnd`, however the generation
@@ -63,8 +64,7 @@ def stream_response(
             f"on_disconnect is {on_disconnect!r}, not 'stop' or 'continue'."
         )
     heartbeat = seconds("heartbeat", heartbeat)
-    if not isinstance(format, StreamFormat):
-        raise TypeError(f"format is {format!r}; give it an object like DifyEvents().")
+    format = _checked(task.make_format() if format is None else format)
     if on_end is not None:
         check_callable("on_end", on_end, 1)
     stream = task.stream(chunks, upstream, heartbeat=heartbeat)
@@ -119,9 +119,15 @@ def chat_response(
 def stopped_response(task: GenerationTask) -> Response:
     """Return the response of a task that was stopped before it had a stream."""
     task.end(EndReason.STOPPED)
-    format = DifyEvents()
+    format = _checked(task.make_format())
     format.attach(task)
     return _response(task, format, [format.begin(), _end(format, task)])
+
+
+def _checked(format: object) -> StreamFormat:
+    if not isinstance(format, StreamFormat):
+        raise TypeError(f"format is {format!r}; give it an object like DifyEvents().")
+    return format
 
 
 def _response(

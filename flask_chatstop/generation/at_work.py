@@ -54,7 +54,7 @@ class TaskAtWork(abc.ABC):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody has asked the task to stop."""
+        """Whether somebody has asked the task to stop, or its time limit is over."""
         if self._stopped and self._is_at_work:
             # Who looks will clean up next, and may save what there is.
             cleanup.note_seen(self._calls)
@@ -85,8 +85,8 @@ class TaskAtWork(abc.ABC):
                 if chunk.usage:
                     current_task.report_usage(chunk.usage)
 
-        ``on_end`` gets it as the ``usage`` of its :class:`GenerationEnd`. A later report adds to an
-        earlier one and replaces figures of the same name.
+        ``on_end`` gets it as the ``usage`` of its :class:`GenerationEnd`. A later
+        report adds to an earlier one and replaces figures of the same name.
 
         :param usage: a mapping, or the usage object of a model's library.
         :raises TypeError: it is neither.

@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 class GenerationEnd:
     """How a generation ended, passed to ``on_end``.
 
-    :param reason: ``finished``, ``stopped``, ``disconnected`` or ``failed``.
+    :param reason: ``finished``, ``stopped``, ``disconnected``, ``failed`` or
+        ``timed_out``.
     :param text: the answer as far as it was sent; empty without ``stream_response`` or
         ``chat_response``.
     :param error: what the source raised, if the reason is ``failed``.

@@ -1,12 +1,15 @@
 """What every format does, whatever it sends."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from flask import Flask, request
 
 from flask_chatstop import (
+    ChatStop,
     ConfigurationError,
     GenerationEnd,
     GenerationTask,
@@ -23,7 +26,7 @@ from flask_chatstop.formats import (
     UIMessageStream,
 )
 from tests.formats.format_app import FormatApp
-from tests.support.chat import AUTH, Source
+from tests.support.chat import AUTH, KEYS, Source
 
 FORMATS = [
     DifyEvents,
@@ -260,3 +263,33 @@ def test_usage_without_figures_is_refused() -> None:
     app.answer()
     with pytest.raises(TypeError, match="A object has no token figures"):
         app.tasks[0].report_usage(object())
+
+
+def test_a_view_that_a_stop_has_left_is_answered_in_the_format_of_the_app() -> None:
+    app = Flask("app")
+    app.config["CHATSTOP_API_KEYS"] = KEYS
+    chatstop = ChatStop(format=JSONLines)
+    app.register_blueprint(chatstop)
+
+    @app.post("/ask")
+    @chatstop.login_required
+    def ask() -> Any:
+        task = chatstop.start(user="alice")
+        if request.args:
+            task.stop()
+            task.raise_if_stopped()
+        return stream_response(task, ["One"])
+
+    client = app.test_client()
+    whole = client.post("/ask", headers=AUTH).text.splitlines()
+    assert json.loads(whole[1]) == {"type": "text", "text": "One"}
+    response = client.post("/ask?stopped=1", headers=AUTH)
+    assert response.mimetype == "application/jsonl"
+    begin, end = map(json.loads, response.text.splitlines())
+    assert begin["type"] == "begin"
+    assert end == {"type": "end", "end_reason": "stopped"}
+
+
+def test_a_format_object_is_refused_where_a_class_is_needed() -> None:
+    with pytest.raises(ConfigurationError, match="give it a class, like PlainText"):
+        ChatStop(format=JSONLines())  # type: ignore[arg-type]
