@@ -27,9 +27,10 @@ from flask_chatstop.errors import (
 )
 from flask_chatstop.generation.current import current_task
 from flask_chatstop.generation.end import GenerationEnd
-from flask_chatstop.generation.response import chat_response
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask, TaskStopped
+from flask_chatstop.generation.usage import Usage
+from flask_chatstop.response import chat_response, stream_response
 from flask_chatstop.route.auth import Authenticator
 from flask_chatstop.route.sessions import FlaskLoginAuth, SessionAuth, SingleUserAuth
 from flask_chatstop.signals import stop_requested, task_ended, task_started
@@ -62,11 +63,13 @@ __all__ = [
     "TaskInfo",
     "TaskRecord",
     "TaskStopped",
+    "Usage",
     "backend_from_url",
     "chat_response",
     "current_task",
     "hang_up",
     "stop_requested",
+    "stream_response",
     "task_ended",
     "task_started",
 ]

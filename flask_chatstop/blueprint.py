@@ -1,7 +1,6 @@
-"""The blueprint: ``ChatStop``, its registering, and the start of tasks."""
+"""The blueprint: ``ChatStop``, and its registering."""
 
 import re
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -10,37 +9,29 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import Rule
 
-from flask_chatstop.backends import StopOutcome, TaskRecord
-from flask_chatstop.checks import MAX_ID, is_id, is_task_id
+from flask_chatstop.checks import MAX_ID, is_id
 from flask_chatstop.cli import commands
 from flask_chatstop.config import AppState
+from flask_chatstop.control import TaskControl
 from flask_chatstop.errors import (
     BackendError,
     ConfigurationError,
     InvalidParam,
-    NotLoggedIn,
     TaskExists,
 )
-from flask_chatstop.generation.client_timeout import set_client_timeout
-from flask_chatstop.generation.failed_request import end_if_raised, end_with_request
-from flask_chatstop.generation.response import stopped_response
-from flask_chatstop.generation.task import GenerationTask, TaskStopped
+from flask_chatstop.formats import DifyEvents, StreamFormat
+from flask_chatstop.generation.request_tasks import end_if_raised
+from flask_chatstop.generation.task import TaskStopped
 from flask_chatstop.openapi import document
+from flask_chatstop.response import stopped_response
 from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth, source_of
 from flask_chatstop.route.responses import RouteError, error_response
-from flask_chatstop.route.stop import (
-    METHODS,
-    AnyMethod,
-    StopRoute,
-    check_user,
-    tell_receivers,
-    this_app,
-)
+from flask_chatstop.route.stop import METHODS, AnyMethod, StopRoute
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ChatStop(Blueprint):
+class ChatStop(TaskControl, Blueprint):
     """A blueprint with the route ``POST /chat-messages/<task_id>/stop``.
 
     ::
@@ -66,6 +57,9 @@ class ChatStop(Blueprint):
         answered like a missing task.
     :param routes: what stands before ``/<task_id>/stop``. The contract's family also
         has ``completion-messages`` and ``workflows/tasks``.
+    :param format: a class of :mod:`flask_chatstop.formats`, or a function that makes
+        an object of one: the format of ``stream_response`` where no other is given,
+        and of the answer to a view that was left by :class:`TaskStopped`.
     :param options: for :class:`flask.Blueprint`.
     :raises ConfigurationError: an argument is invalid, or, when it is registered, a
         value in ``app.config``.
@@ -79,12 +73,14 @@ class ChatStop(Blueprint):
         auth: Authenticator | None = None,
         user_loader: Callable[[], str | int | None] | None = None,
         routes: Sequence[str] = ("chat-messages",),
+        format: Callable[[], StreamFormat] = DifyEvents,
         **options: Any,
     ) -> None:
         super().__init__(name, __name__, **options)
         source = source_of(auth) if source is None else source
         user_loader = user_loader or getattr(auth, "user_loader", None)
-        _check(source, auth, user_loader, routes)
+        _check(source, auth, user_loader, routes, format)
+        self._make_format = format
         self.source = source
         self._needs_keys = auth is None
         self._auth = auth or bearer_auth(name, self._app_of)
@@ -102,75 +98,6 @@ class ChatStop(Blueprint):
     def login_required(self, view: F) -> F:
         """Call a view only with a valid API key, as the stop route is."""
         return self._auth.login_required(view)
-
-    def start(
-        self, *, user: str | None = None, task_id: str | None = None
-    ) -> GenerationTask:
-        """Begin a task that can be stopped from now on, in every worker.
-
-        Call it in a view behind :meth:`login_required`, before anything slow. When
-        the store is out of reach the task runs all the same.
-
-        :param user: who may stop it, together with the app of the API key; may be
-            left out with a ``user_loader``.
-        :param task_id: 1 to 255 characters without a slash or ``%2F``, and not ``.`` or
-            ``..``; by default a new UUID.
-            An id names one generation: it is taken until the retention is over.
-        :raises InvalidParam: the user or the id is invalid, or the user is not the
-            one of the ``user_loader``.
-        :raises NotLoggedIn: the ``user_loader`` knows nobody.
-        :raises TaskExists: the id is taken.
-        :raises ConfigurationError: nobody is authenticated in this request.
-        """
-        state = self._state()
-        if self._caller.user_loader is not None:
-            loaded = self._caller.loaded_user()
-            if loaded is None:
-                raise NotLoggedIn(
-                    "The user_loader returned no user: nobody is logged in."
-                )
-            if user not in (None, loaded):
-                raise InvalidParam("user is not the user of the user_loader.")
-            user = loaded
-        user = check_user(user)
-        if task_id is None:
-            task_id = str(uuid.uuid4())
-        elif not is_task_id(task_id):
-            raise InvalidParam(
-                f"task_id must be 1 to {MAX_ID} characters, without a slash or %2F, and"
-                " not . or .. alone."
-            )
-        state.warn_of_processes()
-        record = TaskRecord(task_id, self._caller.owner(user), state.worker.id)
-        task = GenerationTask(
-            record,
-            this_app(),
-            state.worker,
-            tracks_calls=state.tracks_calls,
-            is_inline=not state.is_enabled,
-        )
-        task.begin()
-        set_client_timeout(state.client_timeout)
-        end_with_request(task)
-        return task
-
-    def stop_all(self, *, user: str, app: str | None = None) -> int:
-        """Stop every task of a user, in every worker.
-
-        :param app: the name behind the user's API key; by default that of the current
-            request.
-        :returns: how many were running or stopping.
-        :raises BackendError: the store failed.
-        :raises ConfigurationError: no app is given and nobody is authenticated.
-        :raises InvalidParam: the user is invalid.
-        """
-        worker = self._state().worker
-        user = check_user(user)
-        app = self._caller.owner(user).app if app is None else app
-        stopped = worker.stop_all(app=app, source=self.source, user=user)
-        for record in stopped:
-            tell_receivers(record.task_id, record.owner, StopOutcome.STOPPING)
-        return len(stopped)
 
     def openapi(self) -> dict[str, Any]:
         """Return the routes of the current app as an OpenAPI 3.0 document."""
@@ -229,7 +156,11 @@ class ChatStop(Blueprint):
 
 
 def _check(
-    source: object, auth: object, user_loader: object, routes: Sequence[str]
+    source: object,
+    auth: object,
+    user_loader: object,
+    routes: Sequence[str],
+    format: object,
 ) -> None:
     """Refuse invalid arguments of a ``ChatStop``.
 
@@ -246,6 +177,11 @@ def _check(
     if user_loader is not None and not callable(user_loader):
         raise ConfigurationError(
             f"user_loader is a {type(user_loader).__name__}; give it a function."
+        )
+    if not callable(format):
+        raise ConfigurationError(
+            f"format is a {type(format).__name__}; give it a class, like PlainText, or"
+            " a function that makes a format."
         )
     if auth is not None and not (
         hasattr(auth, "login_required") and hasattr(auth, "current_user")

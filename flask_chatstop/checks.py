@@ -1,5 +1,6 @@
 """Checks of values that come from a configuration or from a client."""
 
+import inspect
 import re
 from typing import TypeGuard
 
@@ -51,10 +52,24 @@ def seconds(name: str, value: object) -> float:
     return float(value)
 
 
-def check_callable(name: str, callback: object) -> None:
-    """Refuse a callback that is not callable.
+def check_callable(name: str, callback: object, arguments: int = 0) -> None:
+    """Refuse a callback that cannot be called with so many positional arguments.
 
-    :raises TypeError: it is not.
+    :param name: of the parameter, for the error message.
+    :raises TypeError: it cannot.
     """
     if not callable(callback):
         raise TypeError(f"{name} is a {type(callback).__name__}; give it a function.")
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # some of those that are written in C have none
+        return
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError as error:
+        called = getattr(callback, "__name__", type(callback).__name__)
+        expected = ["no argument", "one argument"][arguments]
+        raise TypeError(
+            f"{name} is called with {expected}, which {called}{signature} does not"
+            f" accept: {error}."
+        ) from None

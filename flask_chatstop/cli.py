@@ -3,10 +3,8 @@
 import hashlib
 import json
 import secrets
-import threading
 import time
-import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +12,9 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from flask_chatstop.backends import (
-    EndReason,
-    MemoryBackend,
-    Owner,
-    StopBackend,
-    StopOutcome,
-    TaskInfo,
-    TaskRecord,
-)
+from flask_chatstop.backends import MemoryBackend, StopOutcome, TaskInfo
+from flask_chatstop.config import AppState
+from flask_chatstop.doorbell_check import time_to_hear
 from flask_chatstop.errors import BackendError, ConfigurationError
 from flask_chatstop.worker import Worker
 
@@ -46,7 +38,7 @@ def init_db() -> None:
 def purge() -> None:
     """Delete expired rows, which the workers also do."""
     with _database() as database:
-        click.echo(f"Deleted {database.purge()} rows.")
+        click.echo(f"Deleted {_counted(database.purge(), 'row')}.")
 
 
 @commands.command("list")
@@ -65,20 +57,31 @@ def list_tasks(as_json: bool) -> None:
             "{task_id}  {state}  {age} s  app {app}  source {source}  user {user}"
             "  worker {worker_id}".format(**task)
         )
-    click.echo(f"{len(tasks)} tasks.", err=True)
+    click.echo(f"{_counted(len(tasks), 'task')}.", err=True)
 
 
 @commands.command()
 @click.argument("task_id", required=False)
 @click.option("--user", help="Stop all tasks of this user.")
-@click.option("--app", help="With --user: only those of this app.")
+@click.option("--all", "everybody", is_flag=True, help="Stop all tasks of everybody.")
+@click.option("--app", help="With --user or --all: only those of this app.")
 @_as_json
-def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) -> None:
-    """Stop a task of any owner, or all tasks of a user."""
-    if (task_id is None) == (user is None) or (app and user is None):
-        raise click.UsageError("Pass a TASK_ID or --user; --app needs --user.")
+def stop(
+    task_id: str | None,
+    user: str | None,
+    everybody: bool,
+    app: str | None,
+    as_json: bool,
+) -> None:
+    """Stop a task of any owner, all tasks of a user, or all tasks."""
+    if [task_id is not None, user is not None, everybody].count(True) != 1 or (
+        app is not None and task_id is not None
+    ):
+        raise click.UsageError(
+            "Pass a TASK_ID or --user or --all; --app needs --user or --all."
+        )
     with _worker() as worker:
-        if user is not None:
+        if task_id is None:
             stopped = worker.stop_all(app=app, source=None, user=user)
         else:
             stopped = [
@@ -92,7 +95,7 @@ def stop(task_id: str | None, user: str | None, app: str | None, as_json: bool) 
     else:
         for record in stopped:
             click.echo(f"Stopping {_shown(record.task_id)}.")
-        click.echo(f"{len(stopped)} tasks.", err=True)
+        click.echo(f"{_counted(len(stopped), 'task')}.", err=True)
     if task_id is not None and not stopped:
         raise click.ClickException(f"No task {task_id!r} is running.")
 
@@ -106,7 +109,7 @@ def check(as_json: bool) -> None:
         began = time.perf_counter()
         backend.check()
         store = time.perf_counter() - began
-        listener = _time_to_hear(backend)
+        listener = time_to_hear(backend)
     if as_json:
         click.echo(json.dumps({"store_seconds": store, "doorbell_seconds": listener}))
     else:
@@ -114,9 +117,9 @@ def check(as_json: bool) -> None:
         click.echo(f"A stop is heard within {1000 * listener:.1f} ms.")
 
 
-@commands.command("new-key")
+@commands.command("new-key", with_appcontext=False)
 def new_key() -> None:
-    """Print a new API key and its entry for CHATSTOP_API_KEYS."""
+    """Print a new API key and its entry for CHATSTOP_API_KEYS; needs no app."""
     key = f"app-{secrets.token_urlsafe(32)}"
     click.echo(f"key:   {key}")
     click.echo(f"entry: sha256:{hashlib.sha256(key.encode()).hexdigest()}")
@@ -124,7 +127,13 @@ def new_key() -> None:
 
 @contextmanager
 def _worker() -> Iterator[Worker]:
-    worker: Worker = current_app.extensions["chatstop"].worker
+    state = current_app.extensions.get("chatstop")
+    if not isinstance(state, AppState):
+        raise click.ClickException(
+            f"No ChatStop is registered on the app {current_app.name!r}; call its"
+            " register_blueprint() with one."
+        )
+    worker = state.worker
     if isinstance(worker.backend, MemoryBackend):
         raise click.ClickException(
             "The tasks are in the memory of the server, which a command cannot read;"
@@ -149,42 +158,8 @@ def _database() -> Iterator["DatabaseBackend"]:
         yield backend
 
 
-def _time_to_hear(backend: StopBackend) -> float:
-    """Return the seconds from the stop of a task of our own until it is heard."""
-    owner = Owner("flask chatstop", "check", "check")
-    record = TaskRecord(f"check-{uuid.uuid4()}", owner, uuid.uuid4().hex)
-    listening, is_heard, closing = (threading.Event() for _ in range(3))
-    failures: list[BackendError] = []
-
-    def heard(task_ids: Collection[str]) -> None:
-        if record.task_id in task_ids:
-            is_heard.set()
-        listening.set()
-
-    def listen() -> None:
-        try:
-            backend.listen(record.worker_id, lambda: [record.task_id], heard, closing)
-        except BackendError as error:
-            failures.append(error)
-            listening.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    listening.wait(2 * backend.timeout)
-    backend.announce(record)
-    backend.renew([record])
-    began = time.perf_counter()
-    backend.stop(record.task_id, owner)
-    was_heard = is_heard.wait(2 * backend.timeout)
-    took = time.perf_counter() - began
-    is_swept = backend.stops(record.worker_id, [record.task_id])
-    backend.end(record, EndReason.STOPPED)
-    closing.set()
-    if not is_swept:
-        raise BackendError("The store has taken a stop, but a sweep does not find it.")
-    if not was_heard:
-        reason = failures[0] if failures else "no notification came"
-        raise BackendError(f"The store answers, but a stop is not heard: {reason}")
-    return took
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shown(value: object) -> str:

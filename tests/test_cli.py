@@ -1,25 +1,30 @@
 """The commands of ``flask chatstop``, on real stores."""
 
+import configparser
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from flask import Flask
+from flask.cli import FlaskGroup
 
-from flask_chatstop import Owner, StopBackend
+from flask_chatstop import ConfigurationError, Owner, StopBackend, __main__
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.cli import commands
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.testing import new_record, wait_until
-from flask_chatstop.worker.worker import _workers
+from flask_chatstop.worker import Worker
+from flask_chatstop.worker.processes import workers
 from tests.support.apps import make_app
 from tests.support.chat import OTHER_AUTH, Chat, Source
-from tests.support.paths import DOCS
+from tests.support.paths import DOCS, ROOT
 
 BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
 
@@ -46,8 +51,9 @@ def config(request: pytest.FixtureRequest) -> Iterator[Configure]:
         return {"CHATSTOP_BACKEND": backends[-1]}
 
     yield configure
-    for worker in [worker for worker in _workers if worker.backend in backends]:
-        worker.close()
+    for worker in list(workers):
+        if isinstance(worker, Worker) and worker.backend in backends:
+            worker.close()
 
 
 def run(app: Flask, *arguments: str) -> Result:
@@ -73,7 +79,8 @@ def test_running_tasks_are_listed_and_stopped_whoever_owns_them(
 
     result = run(app, "stop", answer.task_id)
     assert result.stdout == f"Stopping {answer.task_id}.\n"
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert result.stderr == "1 task.\n"
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     wait_until(lambda: json.loads(run(app, "list", "--json").output) == [])
     result = run(app, "stop", answer.task_id)
     assert result.exit_code == 1
@@ -98,13 +105,17 @@ def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
     result = run(app, "stop", "--user", "alice", "--app", "demo", "--json")
     assert sorted(json.loads(result.output)["stopping"]) == alices
     for answer in answers[:2]:
-        assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     result = run(app, "stop", "--user", "alice")
     assert f"Stopping {answers[2].task_id}." in result.output
-    assert answers[2].rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answers[2].rest()[-1]["metadata"]["end_reason"] == "stopped"
     assert not chat.tasks[3].stopped
+    result = run(app, "stop", "--all", "--app", "nobody's")
+    assert (result.stdout, result.stderr) == ("", "0 tasks.\n")
+    result = run(app, "stop", "--all")
+    assert f"Stopping {answers[3].task_id}." in result.output
+    assert answers[3].rest()[-1]["metadata"]["end_reason"] == "stopped"
     source.go_on.set()
-    answers[3].rest()
 
 
 def test_check_times_the_store_and_the_doorbell(config: Configure) -> None:
@@ -129,6 +140,62 @@ def test_a_new_key_is_let_in_by_its_entry() -> None:
     assert run(make_app(), "new-key").output != output
 
 
+@pytest.fixture
+def app_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in the folder of an app that cannot be configured without a key."""
+    lines = "import flask, flask_chatstop", "app = flask.Flask('app')"
+    register = "app.register_blueprint(flask_chatstop.ChatStop())"
+    (tmp_path / "app.py").write_text("\n".join([*lines, register]))
+    monkeypatch.chdir(tmp_path)
+
+
+def flask(arguments: list[str], group: FlaskGroup | None = None) -> Result:
+    group = group or FlaskGroup(name="flask", load_dotenv=False)
+    return CliRunner().invoke(group, arguments)
+
+
+@pytest.mark.usefixtures("app_without_keys")
+def test_the_first_key_is_made_before_an_app_can_be_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    installed = tmp_path / "site" / "flask_chatstop-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Name: flask_chatstop\nVersion: 0\n")
+    commands = setup["options.entry_points"]["flask.commands"]
+    (installed / "entry_points.txt").write_text(f"[flask.commands]{commands}\n")
+    monkeypatch.syspath_prepend(installed.parent)
+    result = flask(["--app", "app", "chatstop", "new-key"])
+    assert result.exit_code == 0 and "entry: sha256:" in result.output
+    result = flask(["--app", "app", "chatstop", "list"])
+    assert isinstance(result.exception, ConfigurationError)
+
+
+@pytest.mark.usefixtures("app_without_keys")
+def test_the_package_itself_makes_a_key_without_an_app() -> None:
+    result = flask(["chatstop", "new-key"], __main__.flask)
+    assert result.exit_code == 0 and "entry: sha256:" in result.output
+
+
+@pytest.mark.parametrize("command", ["list", "check", "stop x"])
+def test_an_app_without_a_chatstop_is_named(command: str) -> None:
+    app = Flask("shop")
+    app.cli.add_command(commands)
+    result = run(app, *command.split())
+    assert result.exit_code == 1
+    assert "No ChatStop is registered on the app 'shop'" in result.output
+
+
+def test_one_deleted_row_is_not_called_rows(sqlite_url: str) -> None:
+    with closing(DatabaseBackend(sqlite_url, lease=0.001)) as backend:
+        app = make_app(CHATSTOP_BACKEND=backend)
+        assert run(app, "purge").output == "Deleted 0 rows.\n"
+        backend.announce(new_record())
+        outputs = (run(app, "purge").output for _ in itertools.count())
+        wait_until(lambda: next(outputs) == "Deleted 1 row.\n")
+
+
 @pytest.mark.parametrize("command", ["list", "check", "purge", "init-db"])
 def test_a_memory_that_no_command_can_see_is_an_error(command: str) -> None:
     result = run(make_app(), command)
@@ -137,12 +204,20 @@ def test_a_memory_that_no_command_can_see_is_an_error(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["x", "--user", "alice"], ["--app", "demo"], ["x", "--app", "a"]]
+    "arguments",
+    [
+        [],
+        ["x", "--user", "alice"],
+        ["--app", "demo"],
+        ["x", "--app", "a"],
+        ["x", "--all"],
+        ["--user", "alice", "--all"],
+    ],
 )
 def test_a_stop_of_nothing_in_particular_is_refused(arguments: list[str]) -> None:
     result = run(make_app(), "stop", *arguments)
     assert result.exit_code == 2
-    assert "Pass a TASK_ID or --user" in result.output
+    assert "Pass a TASK_ID or --user or --all" in result.output
 
 
 def test_every_command_is_on_its_page() -> None:

@@ -15,14 +15,17 @@ LAYERS = [
     {"errors"},
     {"checks", "logs", "signals", "threads"},
     {"backends"},
-    {"upstream", "worker"},
+    {"doorbell_check", "upstream", "worker"},
     {"generation"},
+    {"formats"},
+    {"response"},
     {"config", "keys"},
     {"testing"},
     {"route"},
-    {"cli", "openapi"},
+    {"cli", "control", "openapi"},
     {"blueprint"},
     {"__init__"},
+    {"__main__"},
 ]
 _HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 

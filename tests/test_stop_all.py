@@ -84,3 +84,37 @@ def test_all_tasks_of_nobody_in_particular_are_never_stopped(user: Any) -> None:
     with chat.app.app_context(), pytest.raises(InvalidParam):
         chat.chatstop.stop_all(user=user, app="demo")
     assert not task.stopped
+
+
+@pytest.mark.parametrize("everybody", [False, None, 1, "yes"])
+def test_only_true_means_everybody(everybody: Any) -> None:
+    chat = Chat()
+    task = new_task(chat)
+    with chat.app.app_context():
+        for everyones in (chat.chatstop.stop_all, chat.chatstop.tasks):
+            with pytest.raises(InvalidParam):
+                everyones(app="demo", everybody=everybody)
+    assert not task.stopped
+
+
+def test_a_user_and_everybody_are_not_asked_for_together() -> None:
+    chat = Chat()
+    with chat.app.app_context(), pytest.raises(TypeError, match="not both"):
+        chat.chatstop.stop_all(user="alice", everybody=True)
+
+
+def test_everybody_is_stopped_but_for_the_tasks_of_another_chatstop() -> None:
+    backend = MemoryBackend()
+    here, there = (Chat(config={"CHATSTOP_BACKEND": backend}) for _ in range(2))
+    web = ChatStop("web", source="web-app")
+    here.app.register_blueprint(web, url_prefix="/web")
+    web_task = start(here.app, web)
+    with here.app.app_context():
+        begin = here.chatstop.start
+        mine, bobs = begin(user="alice", app="demo"), begin(user="bob", app="other")
+        elsewhere = new_task(there)
+        assert here.chatstop.stop_all(everybody=True, app="other") == 1
+        assert bobs.stopped and not mine.stopped
+        assert here.chatstop.stop_all(everybody=True) == 3
+        wait_until(lambda: mine.stopped and elsewhere.stopped)
+        assert not web_task.stopped

@@ -59,6 +59,8 @@ class EndReason(StrEnum):
     STOPPED = "stopped"
     DISCONNECTED = "disconnected"
     FAILED = "failed"
+    #: Its time limit was over.
+    TIMED_OUT = "timed_out"
 
 
 class StopOutcome(StrEnum):

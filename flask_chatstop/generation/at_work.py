@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from flask_chatstop.backends import EndReason
 from flask_chatstop.errors import SourceStopped
+from flask_chatstop.generation.answer import Answer
 from flask_chatstop.upstream import cleanup, hooks
 from flask_chatstop.upstream.calls import Binding, Calls, bind, binding, bound, restore
 
@@ -35,6 +36,7 @@ class TaskAtWork(abc.ABC):
         self._stopped = False
         self._end_reason: EndReason | None = None
         self._unwanted: threading.Event | None = None
+        self._answer = Answer()
 
     @property
     @abc.abstractmethod
@@ -52,7 +54,7 @@ class TaskAtWork(abc.ABC):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody has asked the task to stop."""
+        """Whether somebody has asked the task to stop, or its time limit is over."""
         if self._stopped and self._is_at_work:
             # Who looks will clean up next, and may save what there is.
             cleanup.note_seen(self._calls)
@@ -68,6 +70,28 @@ class TaskAtWork(abc.ABC):
     def _is_unwanted(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self._stopped or self._end_reason not in (None, EndReason.FINISHED)
+
+    @property
+    def answer(self) -> Answer:
+        """What has been sent of the answer, for those that send it."""
+        return self._answer
+
+    def report_usage(self, usage: object) -> None:
+        """Tell what the model says that the answer has used.
+
+        ::
+
+            for chunk in stream:
+                if chunk.usage:
+                    current_task.report_usage(chunk.usage)
+
+        ``on_end`` gets it as the ``usage`` of its :class:`GenerationEnd`. A later
+        report adds to an earlier one and replaces figures of the same name.
+
+        :param usage: a mapping, or the usage object of a model's library.
+        :raises TypeError: it is neither.
+        """
+        self._answer.report_usage(usage)
 
     def raise_if_stopped(self) -> None:
         """Leave work that nobody waits for any more.

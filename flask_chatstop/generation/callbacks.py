@@ -53,9 +53,9 @@ class TaskWithCallbacks(TaskAtWork):
         decorator.
 
         :raises RuntimeError: the generation has ended already.
-        :raises TypeError: it cannot be called.
+        :raises TypeError: it cannot be called with one argument.
         """
-        check_callable("on_end", callback)
+        check_callable("on_end", callback, 1)
         with self._lock:
             if self._end_reason is not None:
                 raise RuntimeError(

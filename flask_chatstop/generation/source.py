@@ -26,8 +26,11 @@ class SourceReader(Reader[T]):
 
     def __init__(self, chunks: Iterable[T], *arguments: Any, **options: Any) -> None:
         if not isinstance(chunks, Iterable):
-            advice = "; call it" if callable(chunks) else ""
-            if inspect.isawaitable(chunks):
+            advice = ""
+            if callable(chunks):
+                name = getattr(chunks, "__name__", None)
+                advice = f"; call it: {name}()" if name else "; call it"
+            elif inspect.isawaitable(chunks):
                 advice = "; await it in an async generator, and give that"
             raise TypeError(
                 "A source must be an iterable or an async iterable, and"

@@ -1,6 +1,7 @@
 """The stream that a server reads, and that ends its task."""
 
 import queue
+import threading
 from collections.abc import Iterator
 from typing import NoReturn, Protocol, TypeVar, cast
 
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 class StreamedTask(Protocol):
     """What a stream needs to know of its task."""
+
+    read_by: int | None
 
     @property
     def stopped(self) -> bool: ...
@@ -41,6 +44,7 @@ class ChunkStream(Iterator[T]):
         self._is_started = self._is_over = False
 
     def __next__(self) -> T:
+        self._task.read_by = threading.get_ident()
         if not self._is_started:
             self._start()
         if self._is_over:

@@ -29,6 +29,10 @@ class StreamingTask(TaskWithCallbacks):
         super().__init__(calls)
         self._is_inline = is_inline
         self._app = app
+        #: The thread or greenlet that reads the stream.
+        self.read_by: int | None = None
+        #: Whether a response of ours sends the stream, and sees its end.
+        self.has_response = False
 
     @property
     def app(self) -> Flask:

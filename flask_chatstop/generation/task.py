@@ -2,32 +2,23 @@
 
 import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from flask import Flask
 
-from flask_chatstop.backends import EndReason, TaskRecord
+from flask_chatstop.backends import EndReason, TaskInfo, TaskRecord
 from flask_chatstop.errors import ChatStopError
 from flask_chatstop.generation.end import GenerationEnd, tell_app
-from flask_chatstop.generation.reader import Reader
-from flask_chatstop.generation.streaming import StreamingTask
+from flask_chatstop.generation.stopping import StoppableTask
 from flask_chatstop.signals import send, task_ended, task_started
-from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream.calls import Calls
 from flask_chatstop.worker import Worker
 
 T = TypeVar("T")
-
-#: Seconds that a stop leaves the interpreter to the reader that it woke.
-_FOR_THE_READER = 0.0001
-#: Seconds by which the last bytes to the client go before the hanging up.
-_AFTER_THE_READER = 0.001
-#: Seconds that a reader may take to report the end of a stopped task.
-_STALLED = 1.0
 
 
 class TaskStopped(ChatStopError):
@@ -44,7 +35,7 @@ class TaskStopped(ChatStopError):
         self.task = task
 
 
-class GenerationTask(StreamingTask):
+class GenerationTask(StoppableTask):
     """One generation that can be stopped, from its start to its one end.
 
     Give it to ``chat_response`` together with the source of the answer, or read the
@@ -61,15 +52,19 @@ class GenerationTask(StreamingTask):
         app: Flask,
         worker: Worker,
         *,
+        make_format: Callable[[], object],
+        time_limit: float | None = None,
         tracks_calls: bool = True,
         is_inline: bool = False,
     ) -> None:
         self.record = record
+        #: Makes the format of an answer for which no other one is given.
+        self.make_format = make_format
         super().__init__(app, Calls(tracks_calls, weakref.ref(self)), is_inline)
         self._worker = worker
+        self._time_limit = time_limit
         self._started_at = time.monotonic()
-        self._pid: int | None = None
-        self._is_reported = threading.Event()
+        self._generation_end: GenerationEnd | None = None
 
     def begin(self) -> None:
         """Make the task known to the store; :meth:`ChatStop.start` has done it.
@@ -79,6 +74,12 @@ class GenerationTask(StreamingTask):
         self._worker.start(self)
         self._pid = os.getpid()
         send(task_started, self._app, task=self)
+        if self._time_limit is not None:
+            try:
+                self._worker.limit(self, self._time_limit)
+            except BaseException as error:  # interrupted, or there is no thread left
+                self.end(EndReason.FAILED, error)
+                raise
 
     def __del__(self) -> None:
         if sys.is_finalizing():
@@ -91,11 +92,6 @@ class GenerationTask(StreamingTask):
         state = self._end_reason or ("stopping" if self._stopped else "running")
         return f"<GenerationTask {self.id!r} {state}>"
 
-    @property
-    def _is_copy(self) -> bool:
-        """Whether this is a forked child's copy of a task that its parent runs."""
-        return self._pid not in (None, os.getpid())
-
     def _stopped_error(self) -> TaskStopped:
         return TaskStopped(self)
 
@@ -103,60 +99,18 @@ class GenerationTask(StreamingTask):
     def id(self) -> str:
         return self.record.task_id
 
-    def stop(self) -> bool:
-        """Stop the generation here and now; any thread may call it.
-
-        Wakes the stream's reader. Hanging up and the callbacks of :meth:`on_stop` run
-        in threads of their own, so that a slow one delays no other stop.
-
-        :returns: whether the generation was still running. In a forked child, a copy
-            of a task that the parent runs is left alone and ``False`` is returned.
-        """
-        if self._is_copy:
-            return False
-        with self._lock:
-            if self._end_reason is not None:
-                return False
-            if self._stopped:
-                return True
-            self._stopped = True
-            self._calls.refuse()
-            if self._unwanted is not None:
-                self._unwanted.set()
-            callbacks, self._on_stop = self._on_stop, []
-            source = self._source
-        if self._is_inline:
-            for callback in callbacks:
-                self._call_on_stop(callback)
-            return True
-        if source is None:
-            start_thread(self._calls.cut)
-        else:
-            source.wake()
-            # To begin a thread takes as long as the reader does to send its last bytes.
-            time.sleep(_FOR_THE_READER)
-            start_thread(self._call_off, source)
-        for callback in callbacks:
-            start_thread(self._call_soon, callback)
-        return True
-
-    def _call_off(self, source: Reader[Any]) -> None:
-        time.sleep(_AFTER_THE_READER)
-        source.close()
-        # A reader whose client has stalled cannot report the end.
-        if not self._is_reported.wait(_STALLED):
-            self.end(EndReason.STOPPED)
-
-    def _call_soon(self, callback: Callable[[], object]) -> None:
-        time.sleep(_AFTER_THE_READER)
-        self._call_on_stop(callback)
+    @property
+    def generation_end(self) -> GenerationEnd | None:
+        """How the generation ended, once the app has been told; ``None`` before."""
+        return self._generation_end
 
     def end(self, reason: EndReason | str, error: BaseException | None = None) -> bool:
         """Report how the generation ended; the first report counts.
 
         Call it from a loop of your own. :meth:`stream` and ``chat_response`` call it
         by themselves. The end of a task that was asked to stop is ``stopped``,
-        whatever is reported: the stop may have caused it.
+        whatever is reported: the stop may have caused it. The same holds for
+        ``timed_out`` once the time limit is over.
 
         :param reason: an :class:`EndReason` or its value.
         :param error: what went wrong, if the reason is ``failed``.
@@ -170,7 +124,7 @@ class GenerationTask(StreamingTask):
             if self._end_reason is not None:
                 return False
             if self._stopped:
-                reason, error = EndReason.STOPPED, None
+                reason, error = self._stop_reason, None
             # First of all: the garbage collector may call end() again in this thread.
             self._end_reason = reason
             callbacks, self._on_end = self._on_end, []
@@ -182,11 +136,7 @@ class GenerationTask(StreamingTask):
                 self._leave(reason)
         finally:
             try:
-                # Without a receiver no app context is made: a client waits.
-                if callbacks or task_ended.receivers:
-                    end = self._describe(reason, error)
-                    with self.shield():  # it may be called in the source
-                        tell_app(self._app, self, end, callbacks)
+                self._tell(self._describe(reason, error), callbacks)
             finally:
                 try:
                     self._worker.ended(self, reason)
@@ -194,6 +144,21 @@ class GenerationTask(StreamingTask):
                     # Last of all: another thread tells the client of the end then.
                     self._is_reported.set()
         return True
+
+    def _tell(
+        self, end: GenerationEnd, callbacks: list[Callable[[GenerationEnd], object]]
+    ) -> None:
+        self._generation_end = replace(end, saved=not callbacks)
+        # Without a receiver no app context is made: a client waits.
+        if callbacks or task_ended.receivers:
+            with self.shield():  # it may be called in the source
+                is_saved = tell_app(self._app, self, end, callbacks)
+            self._generation_end = replace(end, saved=is_saved)
+
+    def info(self) -> TaskInfo:
+        """Return what an operator sees of it."""
+        age = time.monotonic() - self._started_at
+        return TaskInfo(self.record, self._stopped, age)
 
     def _leave(self, reason: EndReason) -> None:
         """Hang up, unless the source has ended by itself: what it sent off goes on."""
@@ -207,6 +172,8 @@ class GenerationTask(StreamingTask):
     def _describe(
         self, reason: EndReason, error: BaseException | None
     ) -> GenerationEnd:
+        answer = self._answer
+        text = str(answer.text)
         return GenerationEnd(
             task_id=self.id,
             user=self.record.owner.user,
@@ -214,6 +181,10 @@ class GenerationTask(StreamingTask):
             duration=time.monotonic() - self._started_at,
             calls_cut=self._calls.count_cut(),
             error=error,
+            text=text,
+            message_id=answer.message_id,
+            conversation_id=answer.conversation_id,
+            usage=answer.usage(text),
         )
 
     def wait_until_reported(self) -> None:

@@ -44,6 +44,12 @@ class AnswerText:
         self._joined += 1
         self._apart = 0
 
+    def replace(self, text: str) -> None:
+        """Forget what there is, and begin with another text."""
+        self._joined = self._apart = 0
+        self._parts = []
+        self.add(text)
+
     def __str__(self) -> str:
         """Return the text so far, as every store accepts it."""
         joined = self._joined  # first: a part that is joined meanwhile is checked again

@@ -1,12 +1,15 @@
 """The worker of an app that has chatstop switched off."""
 
-from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
+from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskInfo, TaskRecord
 from flask_chatstop.worker.running import RunnableTask
 from flask_chatstop.worker.worker import Worker
 
 
 class DisabledWorker(Worker):
-    """Knows the tasks of this process, and has neither a store nor threads."""
+    """Knows the tasks of this process, and has neither a store nor threads.
+
+    Only a time limit needs one.
+    """
 
     def start(self, task: RunnableTask) -> None:
         self._running.add(task)
@@ -22,11 +25,19 @@ class DisabledWorker(Worker):
         return self._running.get(task_id) is not None
 
     def stop_all(
-        self, *, app: str | None, source: str | None, user: str
+        self, *, app: str | None, source: str | None, user: str | None
     ) -> list[TaskRecord]:
         return self._stop_here(app, source, user)
 
+    def tasks(
+        self, *, app: str | None, source: str | None, user: str | None
+    ) -> list[TaskInfo]:
+        infos = [task.info() for task in self._running.all()]
+        found = [info for info in infos if info.record.owner.matches(app, source, user)]
+        return sorted(found, key=lambda info: -info.age)
+
     def ended(self, task: RunnableTask, reason: EndReason) -> None:
+        self._time_limits.forget(task.record.task_id)
         self._running.forget(task)
 
     def abandon(self, task: RunnableTask) -> None:

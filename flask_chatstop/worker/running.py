@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskRecord
+from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskInfo, TaskRecord
 from flask_chatstop.errors import TaskExists
 from flask_chatstop.logs import log
 
@@ -23,6 +23,8 @@ class RunnableTask(Protocol):
     def stop(self) -> bool: ...
 
     def end(self, reason: EndReason, error: BaseException | None = None) -> bool: ...
+
+    def info(self) -> TaskInfo: ...
 
 
 class RunningTasks:

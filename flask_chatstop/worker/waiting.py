@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask_chatstop.backends import StopOutcome
 from flask_chatstop.errors import BackendError
 
-#: Stops that may wait at once in one worker. Each holds a thread of the server.
+#: Stops of clients that may wait at once in a worker. Each holds a server's thread.
 MAX_WAITING = 8
 
 #: Seconds between two looks.
@@ -26,28 +26,47 @@ class WaitingStops:
         *,
         is_open: Callable[[], bool],
         stop: Callable[[], StopOutcome],
+        is_limited: bool = True,
     ) -> StopOutcome:
         """Wait so many seconds for the end of a task that is stopping.
 
-        Returns at once if :data:`MAX_WAITING` stops wait already: they must not hold
-        every thread of the server. A failure of the store ends the wait.
+        A failure of the store ends the wait.
 
         :param is_open: tells whether the end is still to come, and changes nothing.
         :param stop: stops the task once more, to learn how it has ended.
+        :param is_limited: whether it returns at once if :data:`MAX_WAITING` stops wait
+            already: clients must not hold every thread of the server.
         :returns: ``STOPPING`` if the end has not come, ``MISSING`` if the store has
             lost the task.
         """
         places = self._places
-        if not places.acquire(blocking=False):
+        if is_limited and not places.acquire(blocking=False):
             return StopOutcome.STOPPING
         try:
-            deadline = time.monotonic() + seconds
-            while (left := deadline - time.monotonic()) > 0:
-                time.sleep(min(_PAUSE, left))
-                if not is_open() and (found := stop()) is not StopOutcome.STOPPING:
-                    return found
+            return _wait(seconds, is_open, stop)
         except BackendError:  # the stop has been taken before
-            pass
+            return StopOutcome.STOPPING
         finally:
-            places.release()
-        return StopOutcome.STOPPING
+            if is_limited:
+                places.release()
+
+
+def wait_while(is_waited_for: Callable[[], bool], seconds: float) -> bool:
+    """Wait while something is true, and tell whether it has become false in time."""
+    deadline = time.monotonic() + seconds
+    while is_waited_for():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE / 5)
+    return True
+
+
+def _wait(
+    seconds: float, is_open: Callable[[], bool], stop: Callable[[], StopOutcome]
+) -> StopOutcome:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(_PAUSE, left))
+        if not is_open() and (found := stop()) is not StopOutcome.STOPPING:
+            return found
+    return StopOutcome.STOPPING

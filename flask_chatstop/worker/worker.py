@@ -1,24 +1,25 @@
 """One process of an app: its running tasks, and how a stop reaches them."""
 
-import atexit
 import logging
-import os
 import uuid
 from functools import partial
-from weakref import WeakSet
 
 from flask_chatstop.backends import (
     EndReason,
     Owner,
     StopBackend,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.errors import BackendError, RecordRefused, TaskExists
 from flask_chatstop.logs import log
+from flask_chatstop.worker.announcing import announce
+from flask_chatstop.worker.processes import workers
 from flask_chatstop.worker.reconciler import Reconciler
 from flask_chatstop.worker.running import RunnableTask, RunningTasks
-from flask_chatstop.worker.waiting import WaitingStops
+from flask_chatstop.worker.time_limits import LimitedTask, TimeLimits
+from flask_chatstop.worker.waiting import WaitingStops, wait_while
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,14 @@ class Worker:
         self.sweep_interval = sweep_interval
         self.id = uuid.uuid4().hex
         self._begin()
-        _workers.add(self)
+        workers.add(self)
 
     def _begin(self) -> None:
         self._running = RunningTasks()
         self._reconciler = Reconciler(
             self.backend, self.id, self.sweep_interval, self._running
         )
+        self._time_limits = TimeLimits()
         self._waiting = WaitingStops()
 
     def after_fork(self) -> None:
@@ -66,7 +68,7 @@ class Worker:
         self._adapt()
         self._running.add(task)
         try:
-            self._announce(task.record)
+            announce(task.record, self._reconciler, self._running)
             # After announcing: a callable that makes the engine may need the app's
             # context, which the threads do not have.
             self._reconciler.begin()
@@ -77,28 +79,12 @@ class Worker:
             self.ended(task, EndReason.FAILED)
             raise
 
-    def _announce(self, record: TaskRecord) -> None:
-        lost: BackendError | None = None
-        try:
-            if self._reconciler.store_is_up:
-                if self._reconciler.store.announce(record):
-                    return
-                raise TaskExists(f"The task id {record.task_id!r} is taken.")
-        except BackendError as error:
-            lost = error
-        finally:
-            self._running.announced(record)
-        # After that: the reconciler leaves out what is being announced.
-        if lost is not None:
-            self._reconciler.lost(lost)
-        else:
-            # The reconciler may have announced what runs, and be about to find the
-            # store.
-            self._running.look_again()
-        message = (
-            "Task %r runs, but only this process can stop it until the store is back."
-        )
-        log(logger, logging.WARNING, message, record.task_id)
+    def limit(self, task: LimitedTask, seconds: float) -> None:
+        """Have a task that was started end in so many seconds, if it still runs.
+
+        :raises RuntimeError: there are too many threads.
+        """
+        self._time_limits.add(task, seconds)
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         """Stop a task wherever it runs; one that runs here ends now, store or not.
@@ -128,11 +114,13 @@ class Worker:
         # A store that is away or came back empty does not know the task, but we do.
         return StopOutcome.STOPPING if here else outcome
 
-    def stop_and_wait(self, task_id: str, owner: Owner, seconds: float) -> StopOutcome:
+    def stop_and_wait(
+        self, task_id: str, owner: Owner, seconds: float, *, is_limited: bool = True
+    ) -> StopOutcome:
         """Stop a task, and wait so many seconds for its end to be reported.
 
-        Returns at once if too many wait already, see :class:`WaitingStops`.
-
+        :param is_limited: whether it returns at once if too many wait already, see
+            :class:`WaitingStops`.
         :raises BackendError: the store failed to take the stop.
         """
         if not seconds:
@@ -145,6 +133,7 @@ class Worker:
             seconds,
             is_open=partial(self._is_open, task_id, owner),
             stop=partial(self.stop, task_id, owner),
+            is_limited=is_limited,
         )
         if outcome is StopOutcome.MISSING:
             # Lost by the store, but the stop was taken before.
@@ -160,11 +149,11 @@ class Worker:
         )
 
     def stop_all(
-        self, *, app: str | None, source: str | None, user: str
+        self, *, app: str | None, source: str | None, user: str | None
     ) -> list[TaskRecord]:
-        """Stop every task of a user, in every worker.
+        """Stop every task, in every worker.
 
-        :param app: only those of this app; the same for ``source``.
+        :param app: only those of this app; the same for ``source`` and ``user``.
         :returns: the tasks that were running or stopping.
         :raises BackendError: the store failed; those that run here are stopped.
         """
@@ -178,7 +167,7 @@ class Worker:
         return list(stopped.values())
 
     def _stop_here(
-        self, app: str | None, source: str | None, user: str
+        self, app: str | None, source: str | None, user: str | None
     ) -> list[TaskRecord]:
         return [
             task.record
@@ -186,14 +175,28 @@ class Worker:
             if task.record.owner.matches(app, source, user) and task.stop()
         ]
 
+    def tasks(
+        self, *, app: str | None, source: str | None, user: str | None
+    ) -> list[TaskInfo]:
+        """Return the tasks of every worker; the parameters are those of `stop_all`.
+
+        :raises BackendError: the store failed.
+        """
+        return self.backend.tasks(app=app, source=source, user=user)
+
     def running(self) -> list[RunnableTask]:
         """Return the tasks that run in this process."""
         return self._running.all()
 
     def ended(self, task: RunnableTask, reason: EndReason) -> None:
         """Have an end reported to the store; return at once."""
+        self._time_limits.forget(task.record.task_id)
         self._running.report(task, reason)
         self._reconciler.try_to_begin()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait so many seconds until the store knows all ends; tell whether it does."""
+        return wait_while(lambda: self._running.has_ends, seconds)
 
     def abandon(self, task: RunnableTask) -> None:
         """Have a task ended that nobody holds; the garbage collector may call it."""
@@ -207,26 +210,6 @@ class Worker:
             except Exception as error:
                 message = "The end of task %r failed."
                 log(logger, logging.ERROR, message, task.record.task_id, error=error)
+        self._time_limits.close()
         self._reconciler.close()
         self.backend.close()
-
-
-# A fork and the exit concern every worker of the process.
-_workers: WeakSet[Worker] = WeakSet()
-
-
-def _after_fork() -> None:
-    for worker in list(_workers):
-        worker.after_fork()
-
-
-def _at_exit() -> None:
-    for worker in list(_workers):
-        try:
-            worker.close()
-        except Exception as error:
-            log(logger, logging.ERROR, "A worker could not be closed.", error=error)
-
-
-os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)

@@ -120,7 +120,7 @@ def test_the_third_step_of_the_tutorial_keeps_the_partial_answer() -> None:
     assert answer.first["answer"] == ""
     assert answer.next()["answer"] == "1 "
     step.stop(answer.task_id)
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     [kept] = step.module.__dict__["answers"].values()
     assert kept == ("stopped", "1 ")
 
@@ -137,7 +137,7 @@ def test_the_fourth_step_of_the_tutorial_hangs_up_on_a_silent_model(
     [call] = silent.calls
     assert call.silent.wait(5)
     step.stop(answer.task_id)
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     assert call.closed.wait(5)
 
 
@@ -150,7 +150,7 @@ def test_the_fifth_step_of_the_tutorial_knows_its_user_by_the_session() -> None:
     assert step.app.test_client().post(url, json={}).status_code == 401
     assert step.client.post(url, json={"user": "eve"}).status_code == 404
     assert step.client.post(url, json={}).status_code == 200
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
 
 
 def test_the_sixth_step_of_the_tutorial_runs_in_two_workers(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_sixth_step_of_the_tutorial_runs_in_two_workers(tmp_path: Path) -> N
         for reader in readers:
             task_id = reader.until("1 ")
             assert server.stop(task_id).headers["Chatstop-Outcome"] == "stopping"
-            assert reader.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+            assert reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
     assert (tmp_path / "chatstop.db").exists()
 
 
@@ -193,7 +193,7 @@ def test_the_async_source_of_its_page_is_stopped_while_the_model_is_silent(
     assert silent.calls[0].silent.wait(5)
     stop = f"/v1/chat-messages/{answer.task_id}/stop"
     assert client.post(stop, json={"user": "abc-123"}, headers=AUTH).status_code == 200
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
     assert silent.calls[0].closed.wait(5)
 
 

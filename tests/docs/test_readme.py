@@ -38,7 +38,7 @@ def test_its_first_screen_streams_an_answer_and_stops_it(
     assert stopped.stdout.endswith('{"result":"success"}')
     last = answer.read_text().strip().splitlines()[-1]
     assert '"event":"message_end"' in last
-    assert '"metadata":{"end_reason":"stopped"}' in last
+    assert '"end_reason":"stopped"' in last
 
 
 def test_its_app_is_an_app() -> None:

@@ -110,7 +110,7 @@ class Chat:
     def is_stopped(self) -> bool:
         """Tell whether client, model and app all agree that it was stopped."""
         assert self.call.closed.wait(10), "the model goes on"
-        assert self.reader.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        assert self.reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
         [(reason, text)] = self.ends()
         return reason == "stopped" and (
             ANSWER.startswith(text) or text.startswith(ANSWER)

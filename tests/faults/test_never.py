@@ -162,7 +162,7 @@ def test_never_is_a_stop_before_the_model_was_asked_ignored(
         wait_until(lambda: f"Task {task_id} is being prepared." in eight_workers.log())
         assert server.stop(task_id).status_code == 200
         first, end = asked.result(10).rest()
-    assert (first["answer"], end["metadata"]) == ("", {"end_reason": "stopped"})
+    assert (first["answer"], end["metadata"]["end_reason"]) == ("", "stopped")
     assert eight_workers.ends(task_id) == [("stopped", "")]
     assert len(eight_workers.model.calls) == calls
 

@@ -12,6 +12,7 @@ from flask import Flask
 from flask_chatstop import ChatStop, EndReason, GenerationTask, Owner, StopBackend
 from flask_chatstop.backends import TaskRecord
 from flask_chatstop.config import AppState
+from flask_chatstop.formats import DifyEvents
 from flask_chatstop.worker import Worker
 from tests.fuzz.gunicorn_calls import Answer, call, environs
 from tests.fuzz.reading import Reading, read
@@ -49,7 +50,7 @@ class Place:
         self.generation = generation
         owner = Owner(role.app, "service-api", role.user)
         record = TaskRecord(role.task_id(generation), owner, worker.id)
-        self.task = GenerationTask(record, app, worker)
+        self.task = GenerationTask(record, app, worker, make_format=DifyEvents)
         self.task.on_stop(partial(self.task.end, EndReason.STOPPED))
         self.task.begin()
         #: When its task was over, in seconds, and another is due, in connections.

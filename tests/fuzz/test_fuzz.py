@@ -87,10 +87,12 @@ def stop_of_anybody(target: Target) -> None:
     """Take the owner of a task from the task, and not from the request."""
     stop = target.worker.stop_and_wait
 
-    def stop_as_owner(task_id: str, owner: Any, seconds: float) -> Any:
+    def stop_as_owner(
+        task_id: str, owner: Any, seconds: float, *, is_limited: bool = True
+    ) -> Any:
         for info in target.worker.backend.tasks(task_id=task_id):
             owner = info.record.owner
-        return stop(task_id, owner, seconds)
+        return stop(task_id, owner, seconds, is_limited=is_limited)
 
     target.worker.stop_and_wait = stop_as_owner  # type: ignore[method-assign]
 

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -53,19 +54,18 @@ def test_the_chunks_of_an_async_source_come_in_order(task: GenerationTask) -> No
 
 def test_an_async_source_takes_no_thread_of_its_own(task: GenerationTask) -> None:
     source_loop()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     go_on = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
         yield "One "
         await go_on.wait()
 
-    stream = task.stream(source())
-    assert next(stream) == "One "
-    names = {thread.name for thread in threading.enumerate()}
-    assert "chatstop_read" not in names
-    assert threading.active_count() <= before + 2  # those of the task's worker
-    stream.close()
+    with closing(task.stream(source())) as stream:
+        assert next(stream) == "One "
+        begun = set(threading.enumerate()) - before
+    assert "chatstop_read" not in {thread.name for thread in begun}
+    assert len(begun) <= 2  # those of the task's worker
 
 
 @pytest.mark.parametrize("then", ["silence", "hold", "mute", "talk"])
@@ -419,7 +419,7 @@ def test_both_kinds_of_sources_work_from_async_views(kind: str) -> None:
         )
 
     answer = Answer(chat.client.post("/ask", headers=AUTH))
-    assert answer.rest()[-1]["metadata"] == {"end_reason": "finished"}
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "finished"
     assert chat.ends[0].text == "One two"
 
 

@@ -1,6 +1,7 @@
 """Reading a source in a helper thread: stops, errors, readers that leave."""
 
 import contextvars
+import functools
 import gc
 import threading
 import weakref
@@ -362,7 +363,7 @@ def test_a_reader_that_leaves_hangs_up_on_the_upstream(
 def test_a_stopped_stream_that_is_closed_does_not_wait_for_the_thread_of_the_stop(
     task: GenerationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chatstop.generation.task._AFTER_THE_READER", 60.0)
+    monkeypatch.setattr("flask_chatstop.generation.stopping._AFTER_THE_READER", 60.0)
     source, shut_in = Source("One "), list[threading.Thread]()
     line = SimpleNamespace(shutdown=lambda: shut_in.append(threading.current_thread()))
     stream = task.stream(source(), upstream=line)
@@ -552,3 +553,16 @@ def test_a_source_whose_thread_is_refused_is_closed_and_has_failed() -> None:
         threading.stack_size(0)
     assert [end.reason for end in chat.ends] == ["failed"]
     assert upstream.is_closed
+
+
+def words() -> Iterator[str]:
+    yield "One "
+
+
+def test_a_source_that_was_not_called_is_named_as_it_has_to_be(
+    task: GenerationTask,
+) -> None:
+    with pytest.raises(TypeError, match=r"function is neither; call it: words\(\)\."):
+        task.stream(words)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"partial is neither; call it\."):
+        task.stream(functools.partial(words))  # type: ignore[call-overload]

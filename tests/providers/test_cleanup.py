@@ -62,7 +62,7 @@ def stop_waiting(running: Site, model: Provider, name: str, **arguments: str) ->
         read_until(reader, TEXT)
     running.server.stop(task_id)
     end = reader.rest()[-1]
-    assert end["metadata"] == {"end_reason": "stopped"}
+    assert end["metadata"]["end_reason"] == "stopped"
     is_closed = call.closed.wait(3)
     assert is_closed, "the provider still generates"
 
@@ -74,7 +74,7 @@ def stop_after(running: Site, url: str, name: str, **arguments: str) -> None:
     read_until(reader, TEXT)
     running.server.stop(task_id)
     end = reader.rest()[-1]
-    assert end["metadata"] == {"end_reason": "stopped"}
+    assert end["metadata"]["end_reason"] == "stopped"
 
 
 def saved_text(server: Provider) -> object:
@@ -172,7 +172,7 @@ def test_a_shielded_call_goes_on_to_its_end(
     task_id = reader.next()["task_id"]
     call = model.wait_until_settled()
     running.server.stop(task_id)
-    assert reader.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+    assert reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
     model.go_on.set()
     assert saved_text(storage) == TEXT
     assert call.answered.wait(5)

@@ -52,7 +52,7 @@ def test_a_worker_streams_beside_a_source_that_its_master_began(
         for task_id in task_ids:
             server.stop(task_id)
         for reader in readers:
-            assert reader.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+            assert reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
         wait_until(lambda: server.log.read_text().count(f"saved by {pid}\n") == 5)
         wait_until(lambda: server.log.read_text().count(tick) > before)
         log = end(server)

@@ -44,7 +44,7 @@ def test_a_stop_ends_the_stream_and_hangs_up_on_a_silent_provider(
         assert response.headers["Chatstop-Outcome"] == "stopping"
         [end] = reader.rest()
         assert end["event"] == "message_end"
-        assert end["metadata"] == {"end_reason": "stopped"}
+        assert end["metadata"]["end_reason"] == "stopped"
     log = server.log.read_text()
     assert "Traceback" not in log
     assert f"stopped: {''.join(TOKENS)}" in log

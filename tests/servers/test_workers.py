@@ -67,7 +67,7 @@ def test_a_stop_reaches_the_worker_that_streams(
             assert response.headers["Chatstop-Outcome"] == "stopping"
             assert response.headers["Pid"] != reader.pid
             [end] = reader.rest()
-            assert end["metadata"] == {"end_reason": "stopped"}
+            assert end["metadata"]["end_reason"] == "stopped"
             wait_until(partial(is_told_stopped, server, task_id, reader.pid))
             print(f"{worker}: stopped and hung up within {1000 * took:.0f} ms")
     log = server.log.read_text()

@@ -11,6 +11,7 @@ from flask_chatstop import (
     MemoryBackend,
     Owner,
     StopOutcome,
+    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.testing import new_record
@@ -80,6 +81,9 @@ class Task:
         self.reason = reason
         self.worker.ended(self, reason)
         return True
+
+    def info(self) -> TaskInfo:
+        return TaskInfo(self.record, self.stopped.is_set(), 0.0)
 
 
 @pytest.fixture

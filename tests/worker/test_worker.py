@@ -287,7 +287,7 @@ def test_a_forked_child_has_a_worker_of_its_own_and_leaves_its_parents_tasks() -
         assert chat.tasks[0].end_reason is None
         assert not chat.tasks[0].stopped
         assert chat.stop(answer.task_id).headers["Chatstop-Outcome"] == "stopping"
-        assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
         print("parent and child are right")
         """
     )
@@ -313,7 +313,7 @@ def test_a_forked_child_that_leaves_its_parents_stream_ends_nothing() -> None:
             os._exit(chat.ends != [])
         assert os.waitpid(child, 0)[1] == 0
         assert chat.stop(answer.task_id).headers["Chatstop-Outcome"] == "stopping"
-        assert answer.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
         print("the parent goes on")
         """
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import create_engine, text
 
-from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
+from flask_chatstop import BackendError, EndReason, StopOutcome, TaskInfo, TaskRecord
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, listening, new_record, wait_until
 from flask_chatstop.worker import Worker
@@ -157,6 +157,9 @@ class Running:
 
     def end(self, reason: EndReason, error: BaseException | None = None) -> bool:
         return True
+
+    def info(self) -> TaskInfo:
+        return TaskInfo(self.record, self.stopped.is_set(), 0.0)
 
 
 def test_after_an_outage_all_that_runs_can_be_stopped(

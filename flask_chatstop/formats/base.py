@@ -1,0 +1,145 @@
+"""What a format of answers has to say, and what several of them need."""
+
+import abc
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from flask import Flask
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.generation.answer import Answer
+from flask_chatstop.generation.end import GenerationEnd
+from flask_chatstop.generation.task import GenerationTask
+
+#: What a client is told of an answer that failed. The error itself is in the log.
+FAILED = "The answer could not be completed."
+
+
+class StreamFormat(abc.ABC):
+    r"""How one answer reads on the wire, from its first byte to its end.
+
+    A subclass says what is sent for a chunk, and most say what is sent first and last::
+
+        class Lines(StreamFormat):
+            mimetype = "text/plain"
+
+            def begin(self):
+                return f"task {self.task.id}\n".encode()
+
+            def chunk(self, chunk):
+                return f"text {chunk!r}\n".encode()
+
+            def end(self, end):
+                return f"end {end.reason}\n".encode()
+
+    The builder calls :meth:`begin`, then :meth:`chunk` and :meth:`ping`, then
+    :meth:`end` once, all in one thread at a time. What a method returns is sent at
+    once; ``b""`` sends nothing. An object is for one answer.
+    """
+
+    #: The content type of the response.
+    mimetype: ClassVar[str] = "text/event-stream"
+    #: Headers of the response besides those that the builder sets.
+    headers: ClassVar[Mapping[str, str]] = {}
+    #: Ids that ``on_end`` is told, in a format that has them.
+    message_id: str | None = None
+    conversation_id: str | None = None
+
+    _task: GenerationTask | None = None
+
+    @property
+    def task(self) -> GenerationTask:
+        """The task whose answer is sent; known from :meth:`begin` on."""
+        if self._task is None:
+            raise ConfigurationError(
+                f"This {type(self).__name__} has no task yet: give it to"
+                " stream_response."
+            )
+        return self._task
+
+    def attach(self, task: GenerationTask) -> None:
+        """Take the task whose answer is sent; the builder calls it.
+
+        :raises ConfigurationError: the format has been used for another answer.
+        """
+        if self._task is not None:
+            raise ConfigurationError(
+                f"This {type(self).__name__} was used for task {self._task.id!r}; make"
+                " a new one for each answer."
+            )
+        self._task = task
+
+    def begin(self) -> bytes:
+        """Return what is sent at once, before the model has answered.
+
+        Put the task id into it, and a client can stop the answer from here on.
+        """
+        return b""
+
+    @abc.abstractmethod
+    def chunk(self, chunk: Any) -> bytes:
+        """Return what is sent for a chunk of the source.
+
+        ``None`` and ``""`` are not passed to it. A string of more than 65,536
+        characters is passed in several parts.
+
+        :raises TypeError: the format has no way to send such a chunk. The answer ends
+            as failed.
+        """
+
+    def collect(self, chunk: Any, answer: Answer) -> None:
+        """Add the text of a chunk to the text that ``on_end`` is told.
+
+        By default a string is added and anything else has no text.
+        """
+        if isinstance(chunk, str):
+            answer.text.add(chunk)
+
+    def ping(self) -> bytes:
+        """Return what is sent in silence, which a client passes over.
+
+        Only by sending does a server find out that its client has left.
+        """
+        return b""
+
+    def end(self, end: GenerationEnd) -> bytes:
+        """Return what is sent last, however the answer ended."""
+        return b""
+
+
+def sse_frame(
+    data: str, event: str | None = None, event_id: str | None = None
+) -> bytes:
+    """Return one server-sent event, as https://html.spec.whatwg.org has it.
+
+    :param data: of one line.
+    """
+    head = "" if event is None else f"event: {event}\n"
+    if event_id is not None:
+        head += f"id: {event_id}\n"
+    return f"{head}data: {data}\n\n".encode()
+
+
+def json_text(value: object, app: Flask | None = None) -> str:
+    """Return a value as compact JSON in ASCII, on one line.
+
+    :param app: its JSON provider writes what is not JSON's own, like a ``Decimal``.
+    :raises TypeError: the value has no form in JSON.
+    :raises ValueError: it holds NaN, which no browser reads.
+    """
+    if app is not None:
+        # Read again: the provider may indent, and a line feed would end an event.
+        value = json.loads(app.json.dumps(value, sort_keys=False))
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def end_fields(end: GenerationEnd) -> dict[str, object]:
+    """Return what formats of our own say about an end."""
+    fields: dict[str, object] = {"end_reason": end.reason}
+    if not end.saved:
+        fields["saved"] = False
+    if end.reason is EndReason.FAILED:
+        fields["message"] = FAILED
+    return fields

@@ -1,0 +1,88 @@
+"""The UI message stream of the AI SDK, for ``useChat``."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.formats.base import FAILED, StreamFormat, json_text, sse_frame
+from flask_chatstop.generation.answer import Answer
+from flask_chatstop.generation.end import GenerationEnd
+
+
+class UIMessageStream(StreamFormat):
+    """The UI message stream that ``useChat`` of the AI SDK reads, of version 5 and 6.
+
+    The task id is in the message's ``metadata.taskId``, from the first part on, and in
+    ``metadata.endReason`` how the answer ended. A stopped answer ends with an ``abort``
+    part.
+
+    A chunk that is a mapping is sent as a part of its own, like
+    ``{"type": "reasoning-start", "id": "1"}``. The text before it and after it become
+    two text parts.
+
+    :param message_id: of the message, a new UUID by default.
+    """
+
+    headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
+
+    def __init__(self, *, message_id: object = None) -> None:
+        self.message_id = str(message_id or uuid.uuid4())
+        self._texts = 0
+        self._is_in_text = False
+
+    def begin(self) -> bytes:
+        metadata = {"taskId": self.task.id}
+        return _part(type="start", messageId=self.message_id, messageMetadata=metadata)
+
+    def chunk(self, chunk: Any) -> bytes:
+        if isinstance(chunk, str):
+            start = b""
+            if not self._is_in_text:
+                self._texts += 1
+                self._is_in_text = True
+                start = _part(type="text-start", id=self._text_id)
+            return start + _part(type="text-delta", id=self._text_id, delta=chunk)
+        if not isinstance(chunk, Mapping) or not isinstance(chunk.get("type"), str):
+            raise TypeError(
+                "A piece for UIMessageStream must be a str or a mapping with a type,"
+                f" not {type(chunk).__name__} {chunk!r:.60}."
+            )
+        return self._end_text() + sse_frame(json_text(dict(chunk), self.task.app))
+
+    def collect(self, chunk: Any, answer: Answer) -> None:
+        if isinstance(chunk, Mapping) and chunk.get("type") == "text-delta":
+            chunk = chunk.get("delta")
+        super().collect(chunk, answer)
+
+    def ping(self) -> bytes:
+        return b": ping\n\n"
+
+    def end(self, end: GenerationEnd) -> bytes:
+        metadata: dict[str, object] = {"endReason": end.reason}
+        if not end.saved:
+            metadata["saved"] = False
+        parts = self._end_text() + _part(
+            type="message-metadata", messageMetadata=metadata
+        )
+        if end.reason is EndReason.FAILED:
+            parts += _part(type="error", errorText=FAILED)
+        elif end.reason is EndReason.FINISHED:
+            parts += _part(type="finish")
+        else:
+            parts += _part(type="abort")
+        return parts + sse_frame("[DONE]")
+
+    @property
+    def _text_id(self) -> str:
+        return f"text-{self._texts}"
+
+    def _end_text(self) -> bytes:
+        if not self._is_in_text:
+            return b""
+        self._is_in_text = False
+        return _part(type="text-end", id=self._text_id)
+
+
+def _part(**fields: object) -> bytes:
+    return sse_frame(json_text(fields))

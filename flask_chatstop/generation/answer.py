@@ -1,0 +1,34 @@
+"""What has been sent of an answer."""
+
+from flask_chatstop.generation.text import AnswerText
+from flask_chatstop.generation.usage import Usage, as_mapping, usage_of
+
+
+class Answer:
+    """The text that was sent to the client, and what is known about it.
+
+    ``text.add(piece)`` adds to the text, ``text.replace(text)`` begins anew, and
+    ``str(text)`` returns it.
+    """
+
+    __slots__ = ("conversation_id", "message_id", "pieces", "reported", "text")
+
+    def __init__(self) -> None:
+        self.text = AnswerText()
+        #: How many pieces were sent.
+        self.pieces = 0
+        self.message_id: str | None = None
+        self.conversation_id: str | None = None
+        #: The usage, as the source has reported it so far.
+        self.reported: dict[str, object] = {}
+
+    def report_usage(self, usage: object) -> None:
+        """Add to the reported usage.
+
+        :raises TypeError: it is neither a mapping nor has token figures.
+        """
+        self.reported = {**self.reported, **as_mapping(usage)}
+
+    def usage(self, text: str) -> Usage:
+        """Return the usage of an answer with this text."""
+        return usage_of(self.reported, characters=len(text), pieces=self.pieces)

@@ -1,0 +1,90 @@
+"""The tasks of a request, which end when it fails or when its client leaves."""
+
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from flask import Response, after_this_request, g, has_request_context
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.generation.task import GenerationTask
+
+
+def end_with_request(task: GenerationTask) -> None:
+    """End a task when the current request does, unless it was handed on.
+
+    Waiting for the garbage collector could take long, since a traceback may keep the
+    task alive.
+    """
+    if has_request_context():
+        reference = weakref.ref(task)
+        after_this_request(partial(_watch_response, reference))
+        g.setdefault("_chatstop_begun", []).append(reference)
+
+
+def end_if_raised(error: BaseException | None) -> None:
+    """End the tasks of a request whose view has raised; for ``teardown_request``."""
+    # In debug mode and in tests there may be no response. A client that leaves a
+    # stream_with_context() causes a GeneratorExit, which is not an Exception.
+    if isinstance(error, Exception):
+        for reference in g.get("_chatstop_begun", ()):
+            if task := reference():
+                task.end(EndReason.FAILED)
+
+
+def _watch_response(
+    reference: weakref.ref[GenerationTask], response: Response
+) -> Response:
+    task = reference()
+    if task is None or task.end_reason is not None:
+        return response
+    if response.status_code >= 400:
+        task.end(EndReason.FAILED)
+    elif response.is_streamed and not task.has_response:
+        body: Iterator[Any] = _WatchedBody(task, response.response)
+        response.response = body
+    return response
+
+
+class _WatchedBody(Iterator[str | bytes]):
+    """A streamed body that the app has made of a task's stream, or is about to.
+
+    A generator of the app's around ``task.stream()`` is closed when the client has
+    left, but nobody closes the stream inside it. What the generator raises goes to the
+    server, and nobody tells the task.
+    """
+
+    def __init__(self, task: GenerationTask, body: Iterable[str | bytes]) -> None:
+        self._task = task
+        self._body = body
+        self._iterator: Iterator[str | bytes] | None = None
+        self._read_by: int | None = None
+
+    def __next__(self) -> str | bytes:
+        self._read_by = threading.get_ident()
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._body)
+            return next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception as error:
+            if not self._is_read_elsewhere:
+                self._task.end(EndReason.FAILED, error)
+            raise
+
+    @property
+    def _is_read_elsewhere(self) -> bool:
+        """Whether a thread of the app's reads the stream, which goes on."""
+        return self._task.read_by not in (None, self._read_by)
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            if self._task.read_by is not None and not self._is_read_elsewhere:
+                self._task.end(EndReason.DISCONNECTED)

@@ -1,0 +1,96 @@
+"""Stopping a task: its reader is woken first, then everything is hung up on."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+
+from flask_chatstop.backends import EndReason
+from flask_chatstop.generation.reader import Reader
+from flask_chatstop.generation.streaming import StreamingTask
+from flask_chatstop.threads import start_thread
+from flask_chatstop.upstream.calls import Calls
+
+#: Seconds that a stop leaves the interpreter to the reader that it woke.
+_FOR_THE_READER = 0.0001
+#: Seconds by which the last bytes to the client go before the hanging up.
+_AFTER_THE_READER = 0.001
+#: Seconds that a reader may take to report the end of a stopped task.
+_STALLED = 1.0
+
+
+class StoppableTask(StreamingTask):
+    """A task that can be stopped by any thread."""
+
+    def __init__(self, app: Flask, calls: Calls, is_inline: bool) -> None:
+        super().__init__(app, calls, is_inline)
+        self._stop_reason = EndReason.STOPPED
+        #: The process that runs it.
+        self._pid: int | None = None
+        self._is_reported = threading.Event()
+
+    @property
+    def _is_copy(self) -> bool:
+        """Whether this is a forked child's copy of a task that its parent runs."""
+        return self._pid not in (None, os.getpid())
+
+    def stop(self) -> bool:
+        """Stop the generation here and now; any thread may call it.
+
+        Wakes the stream's reader. Hanging up and the callbacks of :meth:`on_stop` run
+        in threads of their own, so that a slow one delays no other stop.
+
+        :returns: whether the generation was still running. In a forked child, a copy
+            of a task that the parent runs is left alone and ``False`` is returned.
+        """
+        return self._stop(EndReason.STOPPED)
+
+    def time_out(self) -> None:
+        """Do what a stop does, since the time limit is over."""
+        self._stop(EndReason.TIMED_OUT)
+
+    def _stop(self, reason: EndReason) -> bool:
+        if self._is_copy:
+            return False
+        with self._lock:
+            if self._end_reason is not None:
+                return False
+            # Whoever stops it is told that it was stopped, at its last moment too.
+            if not self._stopped or reason is EndReason.STOPPED:
+                self._stop_reason = reason
+            if self._stopped:
+                return True
+            self._stopped = True
+            self._calls.refuse()
+            if self._unwanted is not None:
+                self._unwanted.set()
+            callbacks, self._on_stop = self._on_stop, []
+            source = self._source
+        if self._is_inline:
+            for callback in callbacks:
+                self._call_on_stop(callback)
+            return True
+        if source is None:
+            start_thread(self._calls.cut)
+        else:
+            source.wake()
+            # To begin a thread takes as long as the reader does to send its last bytes.
+            time.sleep(_FOR_THE_READER)
+            start_thread(self._call_off, source)
+        for callback in callbacks:
+            start_thread(self._call_soon, callback)
+        return True
+
+    def _call_off(self, source: Reader[Any]) -> None:
+        time.sleep(_AFTER_THE_READER)
+        source.close()
+        # A reader whose client has stalled cannot report the end.
+        if not self._is_reported.wait(_STALLED):
+            self.end(self._stop_reason)
+
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        time.sleep(_AFTER_THE_READER)
+        self._call_on_stop(callback)

@@ -1,0 +1,40 @@
+"""What concerns every worker of a process: a fork, and the exit."""
+
+import atexit
+import logging
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+from flask_chatstop.logs import log
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessBound(Protocol):
+    """What begins anew in a forked child, and is closed at the exit."""
+
+    def after_fork(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+#: The workers of this process.
+workers: WeakSet[ProcessBound] = WeakSet()
+
+
+def _after_fork() -> None:
+    for worker in list(workers):
+        worker.after_fork()
+
+
+def _at_exit() -> None:
+    for worker in list(workers):
+        try:
+            worker.close()
+        except Exception as error:
+            log(logger, logging.ERROR, "A worker could not be closed.", error=error)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
