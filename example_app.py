@@ -17,14 +17,14 @@ import functools
 import os
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import openai
 from flask import Flask, Response, abort, request
 
 from example.web import add_page
-from flask_chatstop import ChatStop, GenerationEnd, chat_response
+from flask_chatstop import ChatStop, GenerationEnd, chat_response, current_task
 
 chatstop = ChatStop()
 
@@ -69,31 +69,23 @@ def stream_answer(query: str, user: str | None, conversation_id: object) -> Resp
     # From here on it can be stopped: before the first token, and while the model
     # takes its time to answer at all.
     task = chatstop.start(user=user)
-    pieces, upstream = ask(query)
-    return chat_response(
-        task, pieces, upstream=upstream, on_end=save, conversation_id=conversation_id
-    )
+    return chat_response(task, ask(query), on_end=save, conversation_id=conversation_id)
 
 
-def ask(query: str) -> tuple[Generator[str, None, None], Callable[[], object]]:
-    """Give the pieces of an answer, and what gives the response to hang up on.
+def ask(query: str) -> Generator[str, None, None]:
+    """Yield the pieces of an answer.
 
     The model is asked when the first piece is read, so that the client has its task
-    id by then.
+    id by then. A stop hangs up on it.
     """
-    reply: openai.Stream[Any] | None = None
-
-    def pieces() -> Generator[str, None, None]:
-        nonlocal reply
-        if "OPENAI_BASE_URL" not in os.environ:
-            yield from built_in_model(query)
-            return
-        reply = ask_model(query, stream=True)
-        for chunk in reply:
-            if chunk.choices:
-                yield chunk.choices[0].delta.content or ""
-
-    return pieces(), lambda: reply
+    if "OPENAI_BASE_URL" not in os.environ:
+        yield from built_in_model(query)
+        return
+    for chunk in ask_model(query, stream=True):
+        if chunk.usage:
+            current_task.report_usage(chunk.usage)
+        if chunk.choices:
+            yield chunk.choices[0].delta.content or ""
 
 
 def save(end: GenerationEnd) -> None:

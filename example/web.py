@@ -22,8 +22,8 @@ from flask import (
 from example.conversations import Conversations
 from flask_chatstop import ChatStop, SessionAuth, chat_response
 
-#: Gives the pieces of an answer, and a callable that gives what to hang up on.
-Ask = Callable[[str], tuple[Generator[str, None, None], Callable[[], object]]]
+#: Yields the pieces of an answer.
+Ask = Callable[[str], Generator[str, None, None]]
 
 web = ChatStop("web", auth=SessionAuth("user", app="chat-page"))
 page = Blueprint("page", __name__, static_folder="static", static_url_path="/page")
@@ -84,11 +84,9 @@ def send_message() -> Response:
     query = read_query()
     chat, task = _chat(), web.start()
     exchange_id = chat.conversations.begin(session["user"], task.id, query)
-    pieces, upstream = chat.ask(query)
     return chat_response(
         task,
-        chat.conversations.keeping(exchange_id, pieces),
-        upstream=upstream,
+        chat.conversations.keeping(exchange_id, chat.ask(query)),
         on_end=lambda end: chat.conversations.change(exchange_id, end.reason, end.text),
         on_disconnect="continue",
         message_id=exchange_id,
