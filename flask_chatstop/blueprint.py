@@ -35,6 +35,7 @@ from flask_chatstop.route.stop import (
     tell_receivers,
     this_app,
 )
+from flask_chatstop.servers import warn_of_server
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,6 +135,7 @@ class ChatStop(Blueprint):
                 " not . or .. alone."
             )
         state.warn_of_processes()
+        warn_of_server()
         record = TaskRecord(task_id, self._caller.owner(user), state.worker.id)
         task = GenerationTask(
             record,

@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import os
 import uuid
 from functools import partial
 from weakref import WeakSet
@@ -15,6 +14,7 @@ from flask_chatstop.backends import (
     TaskRecord,
 )
 from flask_chatstop.errors import BackendError, RecordRefused, TaskExists
+from flask_chatstop.forks import call_in_child, notice_fork
 from flask_chatstop.logs import log
 from flask_chatstop.worker.reconciler import Reconciler
 from flask_chatstop.worker.running import RunnableTask, RunningTasks
@@ -33,25 +33,35 @@ class Worker:
     def __init__(self, backend: StopBackend, *, sweep_interval: float = 5.0) -> None:
         self.backend = backend
         self.sweep_interval = sweep_interval
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._begin()
         _workers.add(self)
+
+    @property
+    def id(self) -> str:
+        """The id of this worker, which no other process has."""
+        notice_fork()
+        return self._id
 
     def _begin(self) -> None:
         self._running = RunningTasks()
         self._reconciler = Reconciler(
-            self.backend, self.id, self.sweep_interval, self._running
+            self.backend, self._id, self.sweep_interval, self._running
         )
         self._waiting = WaitingStops()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the tasks and threads are the parent's."""
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._begin()
         self.backend.after_fork()
 
     def _adapt(self) -> None:
-        """Begin anew if gevent has patched threads since: gunicorn that preloads."""
+        """Begin anew after a fork, or if gevent has patched threads since.
+
+        gunicorn patches them after it has loaded the app if it preloads.
+        """
+        notice_fork()
         if not self._running.is_native:
             self._begin()
 
@@ -228,5 +238,5 @@ def _at_exit() -> None:
             log(logger, logging.ERROR, "A worker could not be closed.", error=error)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)
 atexit.register(_at_exit)
