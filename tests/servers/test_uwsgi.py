@@ -15,7 +15,7 @@ from tests.support.servers.others import APP, COMMANDS, serving
 
 OPTIONS = [
     *("--http-socket", "127.0.0.1:{port}", "--module", APP, "--need-app"),
-    *("--master", "--processes", "3", "--disable-logging"),
+    *("--master", "--die-on-term", "--processes", "3", "--disable-logging"),
     *("--pythonpath", "."),
 ]
 

@@ -1,7 +1,6 @@
 """Servers other than gunicorn, at a free port: uWSGI, ASGI servers, ``flask run``."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +41,7 @@ def serving(tmp_path: Path, *command: str, **environ: str) -> Iterator[Server]:
         yield server
     finally:
         server.close()
-        process.send_signal(signal.SIGINT)  # uWSGI takes SIGTERM for a reload
+        process.terminate()
         try:
             process.wait(20)
         finally:
