@@ -61,8 +61,6 @@ STOP_LIMIT = 1.5
 HOP_LIMIT = 100.0
 STREAM = "/v1/chat-messages"
 PIECE = b'piece"}'
-#: What openai's client puts behind the address of its provider.
-ASKED = "/chat/completions"
 WORKERS = {
     "gthread": ("-k", "gthread", "--threads", str(STREAMS + 150)),
     "gevent": ("-k", "gevent"),
@@ -92,7 +90,7 @@ class Stops:
 
     def stop(self) -> float:
         """Give the seconds from a stop to the provider's close."""
-        call = self._provider.call("silent", ASKED)
+        call = self._provider.call("silent")
         self._streams.send(STREAM, provider=call.url, kind="async")
         begun = self._streams.until(b'"answer":"piece"')
         task_id = begun.partition(b'"task_id":"')[2].partition(b'"')[0].decode()
@@ -100,7 +98,7 @@ class Stops:
 
     def cancel(self) -> float:
         """Do the same at the bare server."""
-        call = self._provider.call("silent", ASKED)
+        call = self._provider.call("silent")
         self._streams.send(STREAM, provider=call.url)
         self._streams.until(b'"answer": "piece"')
         return self._time("/stop", call)
@@ -185,7 +183,7 @@ def in_process(rounds: int, provider: Provider) -> Figure:
             begun.set()
 
     for number in range(-max(2, rounds // 10), rounds):
-        call = provider.call("silent", ASKED)
+        call = provider.call("silent")
         task = start(app, chatstop)
         stream = task.stream(async_pieces(client, call.url))
         next(stream)
@@ -197,7 +195,7 @@ def in_process(rounds: int, provider: Provider) -> Figure:
         closed = call.closed_by(sent + LIMIT) - sent
         reading.join()
 
-        call = provider.call("silent", ASKED)
+        call = provider.call("silent")
         begun = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_task(read(call.url, begun)), loop)
         bare = future.result()
