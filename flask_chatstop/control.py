@@ -17,6 +17,7 @@ from flask_chatstop.generation.task import GenerationTask
 from flask_chatstop.route.auth import Caller
 from flask_chatstop.route.reconnect import refuse_reconnect
 from flask_chatstop.route.stop import check_user, tell_receivers, this_app
+from flask_chatstop.servers import warn_of_server
 
 
 class TaskControl(abc.ABC):
@@ -83,6 +84,7 @@ class TaskControl(abc.ABC):
         if time_limit is not None:
             time_limit = seconds("time_limit", time_limit)
         state.warn_of_processes()
+        warn_of_server()
         task = GenerationTask(
             TaskRecord(task_id, owner, state.worker.id),
             this_app(),

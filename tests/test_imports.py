@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 #: from its own layer and from those below it.
 LAYERS = [
     {"errors"},
-    {"checks", "logs", "signals", "threads"},
+    {"checks", "forks", "logs", "servers", "signals", "threads"},
     {"backends"},
     {"doorbell_check", "upstream", "worker"},
     {"generation"},

@@ -1,6 +1,7 @@
 """What async sources cost: a stop, a chunk on its way from the loop, and memory."""
 
 import asyncio
+import itertools
 import queue
 import statistics
 import tempfile
@@ -60,8 +61,6 @@ STOP_LIMIT = 1.5
 HOP_LIMIT = 100.0
 STREAM = "/v1/chat-messages"
 PIECE = b'piece"}'
-#: What openai's client puts behind the address of its provider.
-ASKED = "/chat/completions"
 WORKERS = {
     "gthread": ("-k", "gthread", "--threads", str(STREAMS + 150)),
     "gevent": ("-k", "gevent"),
@@ -91,7 +90,7 @@ class Stops:
 
     def stop(self) -> float:
         """Give the seconds from a stop to the provider's close."""
-        call = self._provider.call("silent", ASKED)
+        call = self._provider.call("silent")
         self._streams.send(STREAM, provider=call.url, kind="async")
         begun = self._streams.until(b'"answer":"piece"')
         task_id = begun.partition(b'"task_id":"')[2].partition(b'"')[0].decode()
@@ -99,7 +98,7 @@ class Stops:
 
     def cancel(self) -> float:
         """Do the same at the bare server."""
-        call = self._provider.call("silent", ASKED)
+        call = self._provider.call("silent")
         self._streams.send(STREAM, provider=call.url)
         self._streams.until(b'"answer": "piece"')
         return self._time("/stop", call)
@@ -184,7 +183,7 @@ def in_process(rounds: int, provider: Provider) -> Figure:
             begun.set()
 
     for number in range(-max(2, rounds // 10), rounds):
-        call = provider.call("silent", ASKED)
+        call = provider.call("silent")
         task = start(app, chatstop)
         stream = task.stream(async_pieces(client, call.url))
         next(stream)
@@ -196,7 +195,7 @@ def in_process(rounds: int, provider: Provider) -> Figure:
         closed = call.closed_by(sent + LIMIT) - sent
         reading.join()
 
-        call = provider.call("silent", ASKED)
+        call = provider.call("silent")
         begun = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_task(read(call.url, begun)), loop)
         bare = future.result()
@@ -296,16 +295,20 @@ def grow(worker: str, number: int, **fields: str) -> Grown:
     )
 
 
-def growth(number: int) -> Iterator[tuple[str, str, Grown]]:
-    """Give what silent streams hold, by what they are and by their kind."""
-    for worker in WORKERS:
-        for words, model in (("openai's client", True), ("only waits", False)):
-            for kind in ("async", "sync"):
-                with openai_provider() as model_server:
-                    url = model_server.url.replace("localhost", "127.0.0.1")
-                    fields = {"provider": url} if model else {}
-                    grown = grow(worker, number, kind=kind, **fields)
-                yield f"{worker}, {words}", kind, grown
+def growth(number: int, quick: bool) -> Iterator[tuple[str, str, Grown]]:
+    """Give what silent streams hold, by what they are and by their kind.
+
+    :param quick: leave out all but one sort, since each takes two servers.
+    """
+    models = (("openai's client", True), ("only waits", False))
+    sorts = list(itertools.product(WORKERS, models))
+    for worker, (words, model) in sorts[:1] if quick else sorts:
+        for kind in ("async", "sync"):
+            with openai_provider() as model_server:
+                url = model_server.url.replace("localhost", "127.0.0.1")
+                fields = {"provider": url} if model else {}
+                grown = grow(worker, number, kind=kind, **fields)
+            yield f"{worker}, {words}", kind, grown
 
 
 def figures_of_growth(
@@ -330,7 +333,7 @@ def measure(quick: bool = False) -> Row:
     figures.append(hops(100 if quick else CHUNKS))
     number = 50 if quick else STREAMS
     grown: dict[str, dict[str, Grown]] = {}
-    for what, kind, holds in growth(number):
+    for what, kind, holds in growth(number, quick):
         grown.setdefault(what, {})[kind] = holds
     figures += figures_of_growth(grown, number)
 

@@ -10,6 +10,8 @@ from collections.abc import Coroutine, Mapping
 from contextvars import Context
 from typing import Any
 
+from flask_chatstop.forks import call_in_child, notice_fork
+
 #: Seconds that the cleanup of all async sources may take when the process exits.
 _AT_EXIT = 2.0
 #: Seconds for the tasks that libraries keep on the loop, after that.
@@ -108,6 +110,7 @@ def source_loop() -> SourceLoop:
     :raises RuntimeError: there are too many threads.
     """
     global _current, _lock
+    notice_fork()
     if not isinstance(_lock, type(threading.Lock())):
         # gevent has patched threads since. While one greenlet begins the loop, a
         # native lock would block the others, and the one that it waits for.
@@ -132,8 +135,7 @@ def _after_fork() -> None:
 
 
 atexit.register(_close)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)
 
 
 def _is_greenlet() -> bool:

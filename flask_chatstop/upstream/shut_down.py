@@ -4,7 +4,6 @@ Closing a response from another thread neither wakes the thread that reads it no
 the provider. Shutting down its socket does both at once.
 """
 
-import os
 import socket
 
 
@@ -26,7 +25,8 @@ def shut_down(sock: object) -> bool:
         fileno = getattr(sock, "fileno", None)
         if fileno is None:
             return False
-        with socket.socket(fileno=os.dup(fileno())) as copy:
+        # Not os.dup: on Windows a socket is no file of the process.
+        with socket.socket(fileno=socket.dup(fileno())) as copy:
             copy.shutdown(socket.SHUT_RDWR)
     except (OSError, ValueError):  # closed
         return False

@@ -2,10 +2,10 @@
 
 import atexit
 import logging
-import os
 from typing import Protocol
 from weakref import WeakSet
 
+from flask_chatstop.forks import call_in_child
 from flask_chatstop.logs import log
 
 logger = logging.getLogger(__name__)
@@ -36,5 +36,5 @@ def _at_exit() -> None:
             log(logger, logging.ERROR, "A worker could not be closed.", error=error)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+call_in_child(_after_fork)
 atexit.register(_at_exit)

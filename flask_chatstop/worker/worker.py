@@ -13,6 +13,7 @@ from flask_chatstop.backends import (
     TaskRecord,
 )
 from flask_chatstop.errors import BackendError, RecordRefused, TaskExists
+from flask_chatstop.forks import notice_fork
 from flask_chatstop.logs import log
 from flask_chatstop.worker.announcing import announce
 from flask_chatstop.worker.processes import workers
@@ -34,26 +35,36 @@ class Worker:
     def __init__(self, backend: StopBackend, *, sweep_interval: float = 5.0) -> None:
         self.backend = backend
         self.sweep_interval = sweep_interval
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._begin()
         workers.add(self)
+
+    @property
+    def id(self) -> str:
+        """The id of this worker, which no other process has."""
+        notice_fork()
+        return self._id
 
     def _begin(self) -> None:
         self._running = RunningTasks()
         self._reconciler = Reconciler(
-            self.backend, self.id, self.sweep_interval, self._running
+            self.backend, self._id, self.sweep_interval, self._running
         )
         self._time_limits = TimeLimits()
         self._waiting = WaitingStops()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: the tasks and threads are the parent's."""
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._begin()
         self.backend.after_fork()
 
     def _adapt(self) -> None:
-        """Begin anew if gevent has patched threads since: gunicorn that preloads."""
+        """Begin anew after a fork, or if gevent has patched threads since.
+
+        gunicorn patches them after it has loaded the app if it preloads.
+        """
+        notice_fork()
         if not self._running.is_native:
             self._begin()
 

@@ -54,7 +54,7 @@ def test_the_chunks_of_an_async_source_come_in_order(task: GenerationTask) -> No
 
 def test_an_async_source_takes_no_thread_of_its_own(task: GenerationTask) -> None:
     source_loop()
-    before = set(threading.enumerate())
+    before = set(threading.enumerate())  # some may be those of earlier tests
     go_on = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:

@@ -72,4 +72,5 @@ def test_a_stop_reaches_the_worker_that_streams(
             print(f"{worker}: stopped and hung up within {1000 * took:.0f} ms")
     log = server.log.read_text()
     assert "Traceback" not in log and "Lost" not in log
+    assert "This app seems" not in log
     assert log.count(f"stopped: {''.join(TOKENS)}") == 3

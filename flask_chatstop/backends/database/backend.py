@@ -142,6 +142,8 @@ class DatabaseBackend(StopBackend):
         def poll() -> None:
             heard(self.stops(worker_id, running()))
 
+        # Also where nothing runs: to be heard, a stop needs the table.
+        self._run(lambda queries, on: queries.stops(on, worker_id))
         dialect = self._database.dialect
         if not dialect.can_listen(self._listen.engine):
             super().listen(worker_id, running, heard, closing)

@@ -1,7 +1,6 @@
 """What each dialect module provides: everything that differs between databases."""
 
 import abc
-import select
 import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Table, create_engine
 
 from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.sockets import can_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +158,7 @@ class Dialect(abc.ABC):
 def is_readable(sock: Any) -> bool:
     """Return whether a connection has something to read, or is closed."""
     try:
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return can_read(sock)
     except AttributeError:  # a driver that does not show its socket
         return False
     except Exception:  # drivers differ in what they raise for a closed connection

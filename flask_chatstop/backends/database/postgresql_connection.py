@@ -4,8 +4,6 @@ psycopg itself is imported only when it is used: it must see what gevent has pat
 """
 
 import math
-import os
-import select
 import socket
 import time
 from collections.abc import Generator, Iterator
@@ -16,11 +14,20 @@ from typing import Any
 from sqlalchemy.engine.interfaces import Dialect
 
 from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.backends.database.sockets import can_read
 from flask_chatstop.errors import BackendError
 
 #: After so many timeouts a listener asks whether the server is still there. Neither a
 #: hung server nor a proxy that has forgotten the connection says that it is not.
 _SILENCE = 2.5
+
+#: TCP_KEEPALIVE is macOS's name of TCP_KEEPIDLE.
+_KEEP_ALIVE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPALIVE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+}
 
 
 class PostgreSQLConnect:
@@ -75,13 +82,11 @@ def hear_notifications(connection: Any, channel: str, listening: Listening) -> N
         connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
     listening.poll()
     # libpq's own calls: psycopg's generator of notifications wakes more slowly.
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
     # psycopg takes those that come while it waits for the answer to a query.
     connection.add_notify_handler(lambda notify: listening.heard([notify.payload]))
     ask_at = time.monotonic() + _SILENCE * listening.timeout
     while not listening.is_over:
-        if poll.poll(1000 * min(listening.timeout, 0.5)):
+        if can_read(connection, min(listening.timeout, 0.5)):
             connection.pgconn.consume_input()
             while notify := connection.pgconn.notifies():
                 listening.heard([notify.extra.decode()])
@@ -116,11 +121,11 @@ def _ready(connection: Any, deadline: float) -> Any:
 
 def _keep_alive(connection: Any) -> None:
     """Probe a silent connection, and give it up after 25 s without an answer."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+    with socket.socket(fileno=socket.dup(connection.fileno())) as sock:
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in (("IDLE", 10), ("INTVL", 5), ("CNT", 3)):
-                if option := getattr(socket, f"TCP_KEEP{name}", None):
+            for name, value in _KEEP_ALIVE.items():
+                if option := getattr(socket, name, None):
                     sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 

@@ -11,6 +11,8 @@ import threading
 from typing import Protocol
 from weakref import WeakSet
 
+from flask_chatstop.forks import call_in_child
+
 
 class File(Protocol):
     """A database that is a file."""
@@ -75,8 +77,6 @@ def _after_fork_in_child() -> None:
         file.after_fork()
 
 
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+call_in_child(_after_fork_in_child)

@@ -1,6 +1,7 @@
 """The connection to Redis: clients that a URL names, and the driver's errors."""
 
 import importlib
+import socket
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -65,6 +66,11 @@ def connect(url: str, timeout: float) -> Any:
     options["retry"] = Retry(NoBackoff(), 0)
     # No limit below the number of calls at once: redis-py 8 refuses the 101st.
     options["max_connections"] = 2**31
+    if scheme == "unix" and not hasattr(socket, "AF_UNIX"):
+        raise ConfigurationError(
+            "This system has no Unix sockets; name a host and a port in the Redis URL,"
+            " like redis://127.0.0.1:6379/0."
+        )
     if scheme != "unix":
         options |= {"socket_connect_timeout": timeout, "socket_keepalive": True}
     try:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -229,6 +230,11 @@ def test_a_missing_table_names_the_command(server_url: str, open_backend: Open) 
         backend.announce(new_record())
     with pytest.raises(BackendError, match="flask chatstop init-db"):
         backend.check()
+    # Not heard either, though no task runs that the table should have.
+    closing = threading.Event()
+    with pytest.raises(BackendError, match="flask chatstop init-db"):
+        backend.listen("worker", list, lambda _: closing.set(), closing)
+    assert not closing.is_set()
     result = app_with(backend).test_cli_runner().invoke(args=["chatstop", "init-db"])
     assert result.exit_code == 0, result.output
     assert backend.announce(new_record()) is True
