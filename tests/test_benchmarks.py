@@ -9,9 +9,10 @@ from benchmarks import LONG_ROWS, ROWS
 from tests.support.paths import ROOT
 from tests.support.servers.redis import HAS_SERVER
 
-pytestmark = pytest.mark.skipif(
-    not HAS_SERVER, reason="there is no redis-server to start"
-)
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not HAS_SERVER, reason="there is no redis-server to start"),
+]
 
 
 @pytest.mark.parametrize("row", [*ROWS, *LONG_ROWS])
