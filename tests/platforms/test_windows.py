@@ -44,7 +44,7 @@ def test_flask_run_streams_and_a_stop_reaches_it(
         assert response.headers["Chatstop-Outcome"] == "stopping"
         assert silent.calls[-1].closed.wait(5)
         [end] = reader.rest()
-        assert end["metadata"] == {"end_reason": "stopped"}
+        assert end["metadata"]["end_reason"] == "stopped"
         assert (response.headers["Pid"] == reader.pid) is (other is server)
     log = server.log.read_text()
     assert log.count(f"stopped: {''.join(TOKENS)}") == 2

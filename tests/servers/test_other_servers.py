@@ -46,7 +46,7 @@ def test_a_stop_works_and_a_server_that_hides_a_closed_tab_is_warned_of(
         server.stop(reader.until(TOKENS[-1]))
         assert silent.calls[0].closed.wait(5)
         [end] = reader.rest()
-        assert end["metadata"] == {"end_reason": "stopped"}
+        assert end["metadata"]["end_reason"] == "stopped"
         tab = Reader(server)
         task_id = tab.until(TOKENS[-1])
         tab.close_tab()

@@ -44,7 +44,7 @@ def test_a_stop_reaches_another_process_and_a_closed_tab_is_noticed(
         assert response.headers["Pid"] not in (reader.pid, tab.pid)
         assert silent.calls[0].closed.wait(5)
         [end] = reader.rest()
-        assert end["metadata"] == {"end_reason": "stopped"}
+        assert end["metadata"]["end_reason"] == "stopped"
         wait_until(lambda: is_told_stopped(server, task_id))
 
         tab.close_tab()
@@ -73,7 +73,7 @@ def test_the_settings_on_the_page_about_deploying_serve(
         reader = Reader(server)
         response = server.stop_elsewhere(reader.until(TOKENS[-1]), reader.pid)
         assert response.headers["Chatstop-Outcome"] == "stopping"
-        assert reader.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+        assert reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
 
 
 if os.environ.get("CHATSTOP_OLDEST"):
@@ -89,7 +89,7 @@ if os.environ.get("CHATSTOP_OLDEST"):
             task_id = reader.until(TOKENS[-1])
             server.stop_elsewhere(task_id, reader.pid)
             assert silent.calls[0].closed.wait(5)
-            assert reader.rest()[-1]["metadata"] == {"end_reason": "stopped"}
+            assert reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
             tab = Reader(server, by=reader.pid)
             tab.until(TOKENS[-1])  # its request lets the first end be reported
             wait_until(lambda: is_told_stopped(server, task_id))
