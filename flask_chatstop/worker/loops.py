@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -119,8 +120,14 @@ class Loops:
             closing.set()
 
     def _run(self, loop: Loop, closing: threading.Event) -> None:
+        process = os.getpid()
+
+        def is_over() -> bool:
+            # The greenlets of gevent are in a forked child too.
+            return closing.is_set() or os.getpid() != process
+
         try:
-            while not closing.is_set():
+            while not is_over():
                 try:
                     _turn(loop, closing)
                 except BaseException as error:
@@ -129,7 +136,7 @@ class Loops:
                     with contextlib.suppress(Exception):
                         time.sleep(_AFTER_AN_ERROR)
         finally:
-            if not closing.is_set():
+            if not is_over():
                 self._leave(loop)
 
     def _leave(self, loop: Loop) -> None:

@@ -139,8 +139,10 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        def poll() -> None:
-            heard(self.stops(worker_id, running()))
+        def poll() -> set[str]:
+            found = self.stops(worker_id, running())
+            heard(found)
+            return found
 
         dialect = self._database.dialect
         if not dialect.can_listen(self._listen.engine):
@@ -151,11 +153,13 @@ class DatabaseBackend(StopBackend):
         def is_outdated() -> bool:
             return self._connections_dropped() != before
 
-        with self._listen.detached() as driver:
-            listening = Listening(
-                worker_id, poll, heard, closing, self.timeout, is_outdated
-            )
-            dialect.listen(driver, listening)
+        listening = Listening(
+            worker_id, poll, heard, closing, self.timeout, is_outdated
+        )
+        goes_on: bool | None = True
+        while goes_on:
+            with self._listen.detached() as driver:
+                goes_on = dialect.listen(driver, listening)
 
     def check(self) -> None:
         self._run(lambda queries, on: queries.touch(on))
