@@ -5,6 +5,8 @@ import os
 import sqlite3
 from typing import Any
 
+from flask_chatstop.backends.database.sqlite_doorbell import Ringer
+
 logger = logging.getLogger(__name__)
 
 
@@ -20,6 +22,12 @@ class SQLiteConnection(sqlite3.Connection):
         #: The absolute path of the file.
         self.path: str = self.execute("PRAGMA database_list").fetchone()[2]
         self._file = _file_at(self.path)
+        #: Rings the workers of the tasks that are stopped.
+        self.ringer = Ringer(self.path)
+
+    def close(self) -> None:
+        self.ringer.close()
+        super().close()
 
     @property
     def has_lost_its_file(self) -> bool:

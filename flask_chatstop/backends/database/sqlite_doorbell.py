@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 #: macOS takes no longer address; Linux takes 4 bytes more.
 _LONGEST_ADDRESS = 103
@@ -36,16 +36,18 @@ class Doorbell:
     """
 
     def __init__(self, path: str, worker_id: str) -> None:
-        self._name = _name(path, worker_id)
+        names = _Names(path)
+        self._name = names.of(worker_id)
         with ExitStack() as stack:
-            self._folder = _Folder(os.path.dirname(path))
+            self._folder = _Folder(os.fsencode(os.path.dirname(path)))
             stack.callback(self._folder.close)
             self._socket = _unix_socket()
             stack.callback(self._socket.close)
             self._bind(os.stat(path))
             stack.callback(self.remove)
-            self._folder.remove_dead(_stem(path))
-            ring(path, worker_id)
+            self._folder.remove_dead(names.beginning)
+            with closing(Ringer(path)) as ringer:
+                ringer.ring(worker_id)
             self._socket.recv(_LONGEST_RING)
             stack.pop_all()
 
@@ -54,16 +56,22 @@ class Doorbell:
         """Whether it can be found."""
         return self._folder.file(self._name) is not None
 
-    def wait(self, seconds: float) -> list[str]:
-        """Wait for a ring, and return the task ids of all that have come."""
-        rings: list[bytes] = []
+    def wait(self, seconds: float) -> str:
+        """Wait for a ring, and return its task id: "" if it has none or none comes."""
         self._socket.settimeout(seconds)
-        with suppress(TimeoutError, BlockingIOError):
-            rings.append(self._socket.recv(_LONGEST_RING))
-            self._socket.setblocking(False)
+        try:
+            return _text(self._socket.recv(_LONGEST_RING))
+        except TimeoutError:
+            return ""
+
+    def more(self) -> list[str]:
+        """Return the task ids of the rings that have come meanwhile."""
+        rings: list[bytes] = []
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
             while len(rings) < _MANY:
                 rings.append(self._socket.recv(_LONGEST_RING))
-        return [task_id.decode(errors="replace") for task_id in rings if task_id]
+        return [_text(task_id) for task_id in rings if task_id]
 
     def remove(self) -> None:
         """Remove its name, unless a new doorbell of the worker has taken it."""
@@ -104,8 +112,8 @@ class _Folder:
     :raises OSError: it cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = os.fsencode(path)
+    def __init__(self, path: bytes) -> None:
+        self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def close(self) -> None:
@@ -162,37 +170,71 @@ class _Folder:
                 os.unlink(name, dir_fd=self._fd)
 
 
-def ring(path: str, worker_id: str, task_id: str = "") -> None:
-    """Ring a worker; do nothing if it has no doorbell, and finds the stop by itself.
+class Ringer:
+    """Rings the workers of one database.
 
     :param path: the absolute path of the database.
-    :param task_id: the task to stop. Without one, the worker only wakes.
     """
-    name = _name(path, worker_id)
-    with suppress(OSError), ExitStack() as stack:
-        folder = _Folder(os.path.dirname(path))
-        stack.callback(folder.close)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = os.fsencode(os.path.dirname(path))
+        self._names = _Names(path)
+        self._socket: socket.socket | None = None
+
+    def ring(self, worker_id: str, task_id: str = "") -> None:
+        """Ring a worker; do nothing if it has no doorbell, and finds stops by itself.
+
+        :param task_id: the task to stop. Without one, the worker only wakes.
+        """
+        name = self._names.of(worker_id)
+        address = os.path.join(self._folder, name)
         try:
-            with _unix_socket() as sock:
-                sock.sendto(task_id.encode(), folder.address(name))
+            if len(address) <= _LONGEST_ADDRESS:
+                self._send(task_id, address)
+            else:
+                with closing(_Folder(self._folder)) as folder:
+                    self._send(task_id, folder.address(name))
         except ConnectionRefusedError:
-            folder.remove_dead(name)
+            with suppress(OSError), closing(_Folder(self._folder)) as folder:
+                folder.remove_dead(name)
+        except OSError:
+            pass  # there is no doorbell, or its queue is full
+
+    def close(self) -> None:
+        """Close the socket; the next ring opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _send(self, task_id: str, address: bytes) -> None:
+        if self._socket is None:
+            self._socket = _unix_socket()
+        self._socket.sendto(task_id.encode(), address)
+
+
+class _Names:
+    """The names of the sockets beside a database."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.fsencode(os.path.basename(path))
+        self.beginning = self._file[:_LONGEST_STEM] + b"-ring-"
+
+    def of(self, worker_id: str) -> bytes:
+        """Return the name of a worker's."""
+        # A hash, since an id may hold anything.
+        text = self._file + b"\0" + worker_id.encode()
+        hashed = hashlib.blake2b(text, digest_size=16).hexdigest()
+        return self.beginning + hashed.encode()
 
 
 def _unix_socket() -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
         raise OSError("there are no Unix sockets here")
-    # Looked up now, since gevent may have patched it meanwhile.
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.setblocking(False)
     return sock
 
 
-def _name(path: str, worker_id: str) -> bytes:
-    # A hash, since an id may hold anything.
-    text = os.fsencode(os.path.basename(path)) + b"\0" + worker_id.encode()
-    return _stem(path) + hashlib.blake2b(text, digest_size=16).hexdigest().encode()
-
-
-def _stem(path: str) -> bytes:
-    return os.fsencode(os.path.basename(path))[:_LONGEST_STEM] + b"-ring-"
+def _text(task_id: bytes) -> str:
+    return task_id.decode(errors="replace")

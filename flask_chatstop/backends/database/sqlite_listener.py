@@ -7,10 +7,11 @@ stops that were written by those who do not ring.
 import logging
 import sqlite3
 import time
+from contextlib import closing
 
 from flask_chatstop.backends.database.base import Listening
 from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
-from flask_chatstop.backends.database.sqlite_doorbell import Doorbell, ring
+from flask_chatstop.backends.database.sqlite_doorbell import Doorbell, Ringer
 from flask_chatstop.backends.database.sqlite_forks import watchers
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class SQLiteListener:
 
     def after_fork_in_parent(self) -> None:
         if self._doorbell is not None:
-            ring(self._driver.path, self._listening.worker_id)
+            with closing(Ringer(self._driver.path)) as ringer:
+                ringer.ring(self._listening.worker_id)
 
     def after_fork_in_child(self) -> None:
         self._has_left = True
@@ -112,27 +114,26 @@ class SQLiteListener:
 
     def _wait(self) -> None:
         """Report the stops that are rung, until it is time to look."""
-        closing = self._listening.closing
+        is_over = self._listening.closing
         if self._doorbell is None:
-            closing.wait(_OFTEN)
+            is_over.wait(_OFTEN)
             return
         until = time.monotonic() + self._interval
-        while not closing.is_set() and (left := until - time.monotonic()) > 0:
-            rung = self._rung(left)
-            if rung:
-                self._listening.heard(rung)
-                self._known.update(rung)
-                self._interval = _SELDOM
-            if len(rung) != 1:
-                # Where many ring at once, a full queue has refused some.
-                break
+        while not is_over.is_set() and (left := until - time.monotonic()) > 0:
+            try:
+                if not (task_id := self._doorbell.wait(left)):
+                    return
+                self._hear([task_id])
+                if more := self._doorbell.more():
+                    # Where many ring at once, a full queue has refused some.
+                    self._hear(more)
+                    return
+            except OSError:
+                if self._has_left:
+                    return
+                raise
 
-    def _rung(self, seconds: float) -> list[str]:
-        if self._doorbell is None:
-            return []
-        try:
-            return self._doorbell.wait(seconds)
-        except OSError:
-            if self._has_left:
-                return []
-            raise
+    def _hear(self, task_ids: list[str]) -> None:
+        self._listening.heard(task_ids)
+        self._known.update(task_ids)
+        self._interval = _SELDOM
