@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the file, where stops come without a ring and with one.
 _OFTEN = 0.01
-_SELDOM = 0.1
+_SELDOM = 0.5
 
 
 class SQLiteListener:
