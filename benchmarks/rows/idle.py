@@ -33,7 +33,7 @@ sweeps.
 TASKS = 10_000
 SETTLING, IDLE, RUNNING = 2.0, 15.0, 20.0
 #: A second, for the queries of so many tasks.
-LIMIT = 4.0
+LIMIT = 4.5
 
 
 @dataclass(frozen=True, slots=True)
