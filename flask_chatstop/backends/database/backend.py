@@ -33,9 +33,9 @@ _PURGE_INTERVAL = 60.0
 class DatabaseBackend(StopBackend):
     """Serve the processes of one host on SQLite, or many hosts on a database server.
 
-    PostgreSQL sends the worker of a stopped task a notification. On SQLite, a stop rings
-    it by a Unix socket beside the file. A worker polls MySQL and MariaDB (and PostgreSQL with a driver
-    other than psycopg 3) every 100 ms while tasks run.
+    PostgreSQL sends the worker of a stopped task a notification. On SQLite, a stop
+    rings it by a Unix socket beside the file. A worker polls MySQL and MariaDB (and
+    PostgreSQL with a driver other than psycopg 3) every 100 ms while tasks run.
 
     SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
     or a migration creates it. Expired rows are deleted without a command.
