@@ -154,12 +154,13 @@ def measure_store(name: str, is_quick: bool) -> Iterator[Figure]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url, queries = stack.enter_context(STORES[name](folder))
+        settling = 0.1 if is_quick else SETTLING
         worker = Worker(url, queries)
         stack.callback(worker.close)
         worker.tell("begin 1")
-        time.sleep(SETTLING)  # the listener listens, and has begun its rests
+        time.sleep(settling)  # the listener listens, and has begun its rests
         worker.tell("end")
-        time.sleep(SETTLING)
+        time.sleep(settling)
         idle = worker.rates(1.0 if is_quick else IDLE)
         yield Figure(
             what=f"{name}, no task runs any more",
