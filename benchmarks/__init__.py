@@ -12,6 +12,7 @@ ROWS = (
     "async_sources",
     "route",
     "growth",
+    "idle",
     "fan_out",
     "traffic",
     "table_size",

@@ -1,15 +1,17 @@
 """The app that ``growth`` measures: streams of a silent model, ours and bare ones."""
 
+import asyncio
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import openai
 from flask import Flask, Response, current_app, request
 
 from flask_chatstop import ChatStop, chat_response
+from flask_chatstop.generation.loop import source_loop
 
 chatstop = ChatStop()
 
@@ -23,11 +25,17 @@ def create_app() -> Flask:
     app.add_url_rule("/v1/chat-messages", view_func=stoppable, methods=["POST"])
     app.add_url_rule("/bare", view_func=bare, methods=["POST"])
     app.add_url_rule("/read-ahead", view_func=read_ahead, methods=["POST"])
+    app.add_url_rule("/on-a-loop", view_func=on_a_loop, methods=["POST"])
     limits = httpx2.Limits(max_connections=None)
     app.extensions["model"] = openai.OpenAI(
         base_url=app.config.get("MODEL_URL"),
         api_key="any",
         http_client=httpx2.Client(timeout=None, limits=limits),
+    )
+    app.extensions["async_model"] = openai.AsyncOpenAI(
+        base_url=app.config.get("MODEL_URL"),
+        api_key="any",
+        http_client=httpx2.AsyncClient(timeout=None, limits=limits),
     )
     return app
 
@@ -37,6 +45,9 @@ def stoppable() -> Response:
     """Stream an answer until it is stopped, as the README's app does."""
     body = request.get_json()
     task = chatstop.start(user=body["user"])
+    if body.get("kind") == "async":
+        source = async_pieces() if "model" in body else async_silence()
+        return chat_response(task, source, heartbeat=3600.0)
     if "model" not in body:
         return chat_response(task, silence(), heartbeat=3600.0)
     reply = ask_model()
@@ -62,6 +73,19 @@ def read_ahead() -> Response:
     return events(iter(items.get, ""))
 
 
+@chatstop.login_required
+def on_a_loop() -> Response:
+    """Stream an async source, read by an asyncio task as plainly as can be."""
+    items: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def read() -> None:
+        async for piece in async_silence():
+            items.put(piece)
+
+    asyncio.run_coroutine_threadsafe(read(), source_loop().loop)
+    return events(iter(items.get, ""))
+
+
 def events(source: Iterator[str]) -> Response:
     """Make events of a source."""
     text = (f"data: {json.dumps({'answer': piece})}\n\n" for piece in source)
@@ -72,6 +96,23 @@ def silence() -> Iterator[str]:
     """Give a piece, and then nothing, without asking anybody."""
     yield "piece"
     threading.Event().wait()
+
+
+async def async_silence() -> AsyncIterator[str]:
+    """Do the same as an async source."""
+    yield "piece"
+    await asyncio.Event().wait()
+
+
+async def async_pieces() -> AsyncIterator[str]:
+    """Give the text of an answer of a provider's, as an async source."""
+    model: openai.AsyncOpenAI = current_app.extensions["async_model"]
+    reply = await model.chat.completions.create(
+        model="loopback", messages=[{"role": "user", "content": "hi"}], stream=True
+    )
+    yield "piece"
+    async for chunk in reply:
+        yield chunk.choices[0].delta.content or ""
 
 
 def ask_model() -> openai.Stream[openai.types.chat.ChatCompletionChunk]:

@@ -30,9 +30,11 @@ of Redis; the keys of a task have one of 16 hash tags, which 10 tasks do not all
 streams, beside 2,000 streams of a view without this package, each in a fresh server:
 once of an app like the README's, which reads a provider with openai's client, for which
 the goal is, and once with a source that only waits, so that nothing but the stream
-itself is compared. A stream that a stop can end while its source is silent needs a
-second greenlet: the last line stands beside a bare one that has it too, and nothing but
-a `queue.SimpleQueue` between the two.
+itself is compared. A stream that a stop can end while its sync source is silent needs a
+second greenlet: one line stands beside a bare one that has it too, and nothing but a
+`queue.SimpleQueue` between the two. The same sources as async ones need none. They
+stand beside the bare streams of the sync ones, and beside a bare one that an asyncio
+task on the same loop reads into such a queue.
 """
 SIZES = (10, 100, 1_000, 10_000)
 STOPS = 200
@@ -42,6 +44,7 @@ STREAMS = 2_000
 LIMIT = 1.5
 STREAM = "/v1/chat-messages"
 AHEAD = "/read-ahead"
+ON_A_LOOP = "/on-a-loop"
 PIECE = b'piece"}'
 
 
@@ -181,11 +184,19 @@ def figures_of_growth(sizes: list[Size]) -> Iterator[Figure]:
 def figures_of_memory(number: int) -> Iterator[Figure]:
     """Compare the memory of a stream with that of others."""
     models, waits = {"model": "openai"}, "a source that only waits"
-    ours, bare = (memory(number, path, **models) for path in (STREAM, "/bare"))
-    yield figure_of_memory("README's app", ours, f"bare {bare:.1f} KiB", bare, LIMIT)
+    ours, bare_app = (memory(number, path, **models) for path in (STREAM, "/bare"))
+    beside = f"bare {bare_app:.1f} KiB"
+    yield figure_of_memory("README's app", ours, beside, bare_app, LIMIT)
     ours, bare, ahead = (memory(number, path) for path in (STREAM, "/bare", AHEAD))
     yield figure_of_memory(waits, ours, f"bare {bare:.1f} KiB", bare)
     yield figure_of_memory(waits, ours, f"bare, read ahead {ahead:.1f} KiB", ahead)
+    ours = memory(number, STREAM, kind="async", **models)
+    what = "README's app, as an async source"
+    yield figure_of_memory(what, ours, beside, bare_app, LIMIT)
+    ours, loop = memory(number, STREAM, kind="async"), memory(number, ON_A_LOOP)
+    waits = "an async source that only waits"
+    yield figure_of_memory(waits, ours, f"bare {bare:.1f} KiB", bare, LIMIT)
+    yield figure_of_memory(waits, ours, f"bare, on a loop {loop:.1f} KiB", loop)
 
 
 def figure_of_memory(

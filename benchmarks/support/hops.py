@@ -1,6 +1,8 @@
 """One raw hop of a bus between two processes: the floor that a doorbell stands on."""
 
 import multiprocessing
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +38,15 @@ def redis_listener(url: str, pipe: Connection) -> None:
             pipe.send(0.0 if message["type"] == "subscribe" else time.monotonic())
 
 
+def datagram_listener(path: str, pipe: Connection) -> None:
+    """Send the arrival time of each Unix datagram."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(path)
+        pipe.send(0.0)
+        while sock.recv(1024):
+            pipe.send(time.monotonic())
+
+
 @contextmanager
 def bus(url: str) -> Iterator[Hop]:
     """Give a function that measures the seconds of one hop; none without a bus."""
@@ -58,6 +69,14 @@ def bus(url: str) -> Iterator[Hop]:
             ) as hop,
         ):
             yield hop
+    elif url.startswith("sqlite"):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+        ):
+            path = f"{folder}/hop"
+            with _hops(path, datagram_listener, lambda: sock.sendto(b"x", path)) as hop:
+                yield hop
     else:
         yield lambda _: 0.0
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
@@ -55,3 +56,26 @@ def children(pid: int) -> list[int]:
     """Give the processes that a process has begun and that are there still."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
+
+
+def wake_ups(pid: int, seconds: float) -> int:
+    """Count for so long how often the threads of a process get a processor."""
+    before, count = _switches(pid), 0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(min(0.5, seconds))
+        now = _switches(pid)
+        # A thread that has ended was woken for it.
+        count += len(before.keys() - now.keys())
+        count += sum(number - before.get(thread, 0) for thread, number in now.items())
+        before = now
+    return count
+
+
+def _switches(pid: int) -> dict[str, int]:
+    switches = {}
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with suppress(OSError):  # it has ended
+            found = re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())
+            switches[status.parent.name] = sum(map(int, found))
+    return switches

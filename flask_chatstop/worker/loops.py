@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Loops:
         # in the thread that holds it.
         self._lock = threading.RLock()
         self._is_beginning = False
+        self._pid = os.getpid()
         self._threads: dict[str, threading.Thread] = {}
         self.closing: threading.Event | None = None
 
@@ -77,7 +79,7 @@ class Loops:
     def replace_gone(self) -> None:
         """Begin the threads that are gone, unless all have ended."""
         with self._lock:
-            if self.closing is not None:
+            if self.closing is not None and not self._is_over(self.closing):
                 self.try_to_begin()
 
     def end_if(self, is_over: Callable[[], bool]) -> bool:
@@ -120,7 +122,7 @@ class Loops:
 
     def _run(self, loop: Loop, closing: threading.Event) -> None:
         try:
-            while not closing.is_set():
+            while not self._is_over(closing):
                 try:
                     _turn(loop, closing)
                 except BaseException as error:
@@ -129,8 +131,16 @@ class Loops:
                     with contextlib.suppress(Exception):
                         time.sleep(_AFTER_AN_ERROR)
         finally:
+            if os.getpid() != self._pid:
+                # A greenlet in a forked child, where its end would be an error, since
+                # threading has forgotten it.
+                threading.Event().wait()
             if not closing.is_set():
                 self._leave(loop)
+
+    def _is_over(self, closing: threading.Event) -> bool:
+        # Under gevent, the greenlets of the parent go on in a forked child.
+        return closing.is_set() or os.getpid() != self._pid
 
     def _leave(self, loop: Loop) -> None:
         with self._lock:

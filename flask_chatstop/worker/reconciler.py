@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: Seconds in which messages are gathered. A stream sends its last bytes before its end
 #: is reported, and a busy worker wakes its reconciler 20 times a second at most.
 _GATHERING = 0.05
+#: Seconds without a task after which the threads end. One that begins before finds a
+#: listener that is connected.
+_LINGERING = 1.0
 
 
 class Reconciler:
@@ -126,6 +129,8 @@ class Reconciler:
     def _receive(self) -> bool:
         """Wait until there is something to do, and return whether it was a message."""
         wait = max(0.0, min(self._sweep_at, self._renew_at) - time.monotonic())
+        if self._is_idle():
+            wait = min(wait, _LINGERING)
         if self._running.has_ends:
             wait = 0.0  # left over, for a sweep or a renewal that was due
         # At the exit, ends are still being reported by other threads.

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
@@ -124,7 +125,7 @@ class MemoryStore:
     """One that is never away."""
 
     can_break = can_expire = False
-    loses_data = False
+    loses_data = has_sockets = False
 
     def __init__(self) -> None:
         self._store = MemoryBackend()
@@ -138,6 +139,9 @@ class MemoryStore:
     def give_back(self) -> None:
         """Do nothing, since it is there."""
 
+    def remove_sockets(self) -> None:
+        raise NotImplementedError
+
     def close(self) -> None:
         self._store.close()
 
@@ -145,9 +149,10 @@ class MemoryStore:
 class SQLiteStore(MemoryStore):
     """A file that another process writes to without an end."""
 
-    can_break = can_expire = True
+    can_break = can_expire = has_sockets = True
 
     def __init__(self, path: str) -> None:
+        self._folder = Path(path).parent
         self._url = f"sqlite:///{path}"
         backend = self.open()
         backend.check()
@@ -165,6 +170,12 @@ class SQLiteStore(MemoryStore):
     def give_back(self) -> None:
         if self._lock.in_transaction:
             self._lock.execute("ROLLBACK")
+
+    def remove_sockets(self) -> None:
+        """Remove those that the workers are rung by, as somebody who cleans up may."""
+        for path in self._folder.iterdir():
+            if path.is_socket():
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._lock.close()

@@ -20,7 +20,16 @@ _NOT_IN_OS = (
     *("fork", "forkpty", "register_at_fork", "kill", "killpg", "getuid", "geteuid"),
     *("getgid", "getpgid", "setsid", "uname", "wait", "waitid", "sched_getaffinity"),
     *("pread", "pwrite", "sendfile", "set_blocking", "posix_spawn", "sysconf"),
-    *("getloadavg", "fchmod", "fchown", "chown", "mkfifo", "eventfd", "memfd_create"),
+    *(
+        "getloadavg",
+        "O_DIRECTORY",
+        "fchmod",
+        "fchown",
+        "chown",
+        "mkfifo",
+        "eventfd",
+        "memfd_create",
+    ),
 )
 _NOT_IN_SOCKET = (
     *("AF_UNIX", "TCP_USER_TIMEOUT", "MSG_DONTWAIT", "MSG_NOSIGNAL", "SO_REUSEPORT"),

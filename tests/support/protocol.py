@@ -122,6 +122,11 @@ class Protocol(RuleBasedStateMachine):
         if not is_deaf:
             line.ring_late()
 
+    @precondition(lambda self: self.store.has_sockets)
+    @rule()
+    def remove_the_sockets(self) -> None:
+        self.store.remove_sockets()
+
     @rule(number=NUMBERS)
     def sweep(self, number: int) -> None:
         worker = self.worker(number)

@@ -230,6 +230,44 @@ def test_its_threads_end_when_nothing_runs_and_begin_again(worker: Worker) -> No
         wait_until(lambda: not set(threading.enumerate()) - before)
 
 
+def test_its_greenlets_do_nothing_in_a_forked_child() -> None:
+    run(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+        import os, time
+        from flask_chatstop import MemoryBackend
+        from flask_chatstop.testing import wait_until
+        from flask_chatstop.worker import Worker
+        from tests.support.faulty_worker import begin
+
+        class Counting(MemoryBackend):
+            returned = calls = 0
+
+            def listen(self, *arguments):
+                self.calls += 1
+                time.sleep(0.01)  # it returns again and again, as in an outage
+                self.returned += 1
+
+            def stops(self, *arguments):
+                self.calls += 1
+                return set()
+
+        backend = Counting()
+        task = begin(Worker(backend, sweep_interval=0.05))
+        wait_until(lambda: backend.returned > 0)
+        child = os.fork()
+        before = backend.calls
+        if child == 0:
+            time.sleep(1)  # for a listener that waits for the store
+            os._exit(backend.calls > before + 2)  # what each of the two has begun
+        assert os.waitpid(child, 0)[1] == 0
+        wait_until(lambda: backend.calls > before + 2)
+        os._exit(0)
+        """
+    )
+
+
 def test_a_worker_that_nobody_holds_goes_away(backend: FaultyBackend) -> None:
     worker = Worker(backend, sweep_interval=0.05)
     gone = weakref.ref(worker)

@@ -33,9 +33,9 @@ _PURGE_INTERVAL = 60.0
 class DatabaseBackend(StopBackend):
     """Serve the processes of one host on SQLite, or many hosts on a database server.
 
-    PostgreSQL sends the worker of a stopped task a notification. A worker watches a
-    SQLite file every 10 ms. It polls MySQL and MariaDB (and PostgreSQL with a driver
-    other than psycopg 3) every 100 ms while tasks run.
+    PostgreSQL sends the worker of a stopped task a notification. On SQLite, a stop
+    rings it by a Unix socket beside the file. A worker polls MySQL and MariaDB (and
+    PostgreSQL with a driver other than psycopg 3) every 100 ms while tasks run.
 
     SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
     or a migration creates it. Expired rows are deleted without a command.
@@ -139,8 +139,10 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        def poll() -> None:
-            heard(self.stops(worker_id, running()))
+        def poll() -> set[str]:
+            found = self.stops(worker_id, running())
+            heard(found)
+            return found
 
         # Also where nothing runs: to be heard, a stop needs the table.
         self._run(lambda queries, on: queries.stops(on, worker_id))
@@ -153,11 +155,13 @@ class DatabaseBackend(StopBackend):
         def is_outdated() -> bool:
             return self._connections_dropped() != before
 
-        with self._listen.detached() as driver:
-            listening = Listening(
-                worker_id, poll, heard, closing, self.timeout, is_outdated
-            )
-            dialect.listen(driver, listening)
+        listening = Listening(
+            worker_id, poll, heard, closing, self.timeout, is_outdated
+        )
+        goes_on: bool | None = True
+        while goes_on:
+            with self._listen.detached() as driver:
+                goes_on = dialect.listen(driver, listening)
 
     def check(self) -> None:
         self._run(lambda queries, on: queries.touch(on))

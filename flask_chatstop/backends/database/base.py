@@ -17,7 +17,7 @@ from flask_chatstop.backends.database.sockets import can_read
 class Listening:
     """What one worker listens for, and until when.
 
-    :param poll: queries the table and reports the stops that it finds.
+    :param poll: queries the table, and reports and returns the stops that it finds.
     :param heard: takes ids of tasks that were asked to stop.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
@@ -26,7 +26,7 @@ class Listening:
     """
 
     worker_id: str
-    poll: Callable[[], None]
+    poll: Callable[[], Collection[str]]
     heard: Callable[[Collection[str]], None]
     closing: threading.Event
     timeout: float
@@ -100,10 +100,11 @@ class Dialect(abc.ABC):
         """
         return False
 
-    def listen(self, driver: Any, listening: Listening) -> None:
+    def listen(self, driver: Any, listening: Listening) -> bool | None:
         """Report stops to one worker until ``closing`` is set.
 
         :param driver: a driver's connection that nothing else uses.
+        :returns: whether to listen again at once, on a new connection.
         """
         raise NotImplementedError
 

@@ -1,7 +1,7 @@
 """SQLite, with the driver of the standard library.
 
-A file has no push: a listener watches ``PRAGMA data_version``, which changes when
-another connection has written.
+A stop rings the worker of its task by a socket beside the file. ``sqlite_doorbell.py``
+has the socket, ``sqlite_listener.py`` how a worker listens.
 """
 
 import json
@@ -23,16 +23,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from flask_chatstop.backends.database.base import Dialect, Listening
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
-from flask_chatstop.backends.database.sqlite_forks import watchers
+from flask_chatstop.backends.database.sqlite_listener import SQLiteListener
 from flask_chatstop.backends.database.table import REPLACED
 from flask_chatstop.errors import ConfigurationError
 
-_WATCH_INTERVAL = 0.01
 _REFUSALS = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
 
 
@@ -81,14 +81,8 @@ class SQLite(Dialect):
     def can_listen(self, engine: Engine) -> bool:
         return engine.dialect.name == "sqlite"
 
-    def listen(self, driver: Any, listening: Listening) -> None:
-        with watchers.lock:
-            watchers.open.add(driver)
-        try:
-            self._watch(driver, listening)
-        finally:
-            with watchers.lock:
-                watchers.open.discard(driver)
+    def listen(self, driver: Any, listening: Listening) -> bool:
+        return SQLiteListener(driver, listening).listen()
 
     def may_retry(self, error: Any) -> bool:
         return (
@@ -115,26 +109,6 @@ class SQLite(Dialect):
             driver.log_loss()
         return is_stale
 
-    def _watch(self, driver: SQLiteConnection, listening: Listening) -> None:
-        seen = None
-        # When the file was deleted or replaced, the worker listens again, and announces
-        # all that runs.
-        while not driver.has_lost_its_file:
-            try:
-                with watchers.lock:
-                    if driver not in watchers.open:
-                        return  # a fork has closed it; the worker listens again
-                    version = driver.execute("PRAGMA data_version").fetchone()
-            except sqlite3.OperationalError as error:
-                if not self.may_retry(error):
-                    raise
-                version = None
-            if version is None or version != seen:
-                seen = version
-                listening.poll()
-            if listening.closing.wait(_WATCH_INTERVAL):
-                break
-
 
 class SQLiteQueries(Queries):
     """Query SQLite, with ``RETURNING`` and ``ON CONFLICT``."""
@@ -148,14 +122,25 @@ class SQLiteQueries(Queries):
             update(table)
             .where(self._is_owned)
             .values(state=case((state == "running", "stopping"), else_=state))
-            .returning(state)
+            .returning(state, table.c.worker_id)
         )
+        compiled = self._stop.compile(dialect=pysqlite.dialect(paramstyle="named"))
+        self._stop_sql, self._stop_params = str(compiled), compiled.params
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
     ) -> str | None:
-        found: str | None = connection.scalar(self._stop, params)
-        return found
+        # This skips SQLAlchemy's execution, which takes longer than SQLite's.
+        driver: Any = connection.connection.driver_connection
+        found = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
+        if found is None:
+            return None
+        state: str
+        state, worker_id = found
+        if state == "stopping":
+            # It is committed: each statement is a transaction of its own.
+            driver.ringer.ring(worker_id, params["b_task_id"])
+        return state
 
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
         return connection.execute(self._taking, row).first() is not None

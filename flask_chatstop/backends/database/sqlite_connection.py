@@ -5,6 +5,8 @@ import os
 import sqlite3
 from typing import Any
 
+from flask_chatstop.backends.database.sqlite_doorbell import Ringer
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,20 +19,27 @@ class SQLiteConnection(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._path: str = self.execute("PRAGMA database_list").fetchone()[2]
-        self._file = _file_at(self._path)
+        #: The absolute path of the file.
+        self.path: str = self.execute("PRAGMA database_list").fetchone()[2]
+        self._file = _file_at(self.path)
+        #: Rings the workers of the tasks that are stopped.
+        self.ringer = Ringer(self.path)
+
+    def close(self) -> None:
+        self.ringer.close()
+        super().close()
 
     @property
     def has_lost_its_file(self) -> bool:
         """Whether the file was deleted or replaced since it was opened."""
-        return _file_at(self._path) != self._file
+        return _file_at(self.path) != self._file
 
     def log_loss(self) -> None:
         """Tell an operator that the file was deleted or replaced."""
         logger.warning(
             "%s was deleted or replaced. It is opened anew, and the tasks that run are"
             " announced again.",
-            self._path,
+            self.path,
         )
 
 

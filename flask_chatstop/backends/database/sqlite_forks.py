@@ -5,8 +5,8 @@ locks: https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_conne
 So a fork waits for the calls in progress and closes every connection.
 """
 
+import atexit
 import os
-import sqlite3
 import threading
 from typing import Protocol
 from weakref import WeakSet
@@ -27,26 +27,57 @@ class File(Protocol):
         """Leave every connection to the parent; called in the child."""
 
 
+class Watcher(Protocol):
+    """A listener, with a connection and a socket that its own thread uses."""
+
+    def before_fork(self) -> None:
+        """Close the connection."""
+
+    def after_fork_in_parent(self) -> None:
+        """Wake the thread, which connects again."""
+
+    def after_fork_in_child(self) -> None:
+        """Leave the socket to the parent."""
+
+    def at_exit(self) -> None:
+        """Leave no file of the socket behind."""
+
+
 class Watchers:
-    """The connections of listeners, each in use by its own thread."""
+    """The listeners of the process."""
 
     def __init__(self) -> None:
+        #: Is held while a connection of a listener is used, and during a fork.
         self.lock = threading.Lock()
-        self.open: set[sqlite3.Connection] = set()
+        self.open: set[Watcher] = set()
+        #: Whether the process ends.
+        self.are_over = False
 
     def before_fork(self) -> None:
         """Close every connection, and hold the lock until the fork is over."""
         self.lock.acquire()
-        while self.open:
-            self.open.pop().close()
+        for watcher in self.open:
+            watcher.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Release the lock."""
+        for watcher in self.open:
+            watcher.after_fork_in_parent()
         self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which the parent holds."""
+        for watcher in self.open:
+            watcher.after_fork_in_child()
+        self.open = set()
         self.lock = threading.Lock()
+
+    def at_exit(self) -> None:
+        """Leave no file of a socket behind: nobody waits for the threads."""
+        with self.lock:
+            self.are_over = True
+            for watcher in self.open:
+                watcher.at_exit()
 
 
 # State of the whole process, because a fork concerns every file that it has open.
@@ -80,3 +111,4 @@ def _after_fork_in_child() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
 call_in_child(_after_fork_in_child)
+atexit.register(watchers.at_exit)

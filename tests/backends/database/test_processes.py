@@ -96,21 +96,37 @@ from flask_chatstop.testing import ALICE, new_record
 
 path = sys.argv[1]
 backend = DatabaseBackend("sqlite:///" + path)
-record, ready = new_record(), threading.Event()
+record, ready, stopped = new_record(), threading.Event(), threading.Event()
+closing = threading.Event()
 assert backend.announce(record)
-heard = lambda task_ids: ready.set()
-arguments = (record.worker_id, lambda: [], heard, threading.Event())
+
+def heard(task_ids):
+    ready.set()
+    if task_ids:
+        stopped.set()
+
+arguments = (record.worker_id, lambda: [record.task_id], heard, closing)
 listener = threading.Thread(target=backend.listen, args=arguments)
 listener.start()
 assert ready.wait(10)
+folder = "/proc/self/fd/"
+held = {name: os.readlink(folder + name) for name in os.listdir(folder)[:-1]}
+assert any(file.startswith("socket:") for file in held.values())
+ready.clear()
 child = os.fork()
 if child == 0:
-    folder = "/proc/self/fd/"
-    files = [os.path.realpath(folder + name) for name in os.listdir(folder)]
-    os._exit(any(file.startswith(os.path.realpath(path)) for file in files))
+    names = [name for name in held if os.path.exists(folder + name)]
+    files = [os.readlink(folder + name) for name in names]
+    held = [file for file in files if file.startswith((path, "socket:"))]
+    os._exit(len(held))
 assert os.waitpid(child, 0)[1] == 0
+assert ready.wait(10)  # it listens again
+backend.stop(record.task_id, ALICE)
+assert stopped.wait(10)
+closing.set()
 listener.join(10)
-assert not listener.is_alive()  # its worker starts it again
+assert not listener.is_alive()
+assert not [name for name in os.listdir(os.path.dirname(path)) if "ring" in name]
 """
 
 GREENLETS = """

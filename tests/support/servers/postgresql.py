@@ -16,9 +16,13 @@ from flask_chatstop.testing import wait_until
 
 
 class PostgreSQLServer:
-    """A server in a directory of its own on a free port."""
+    """A server in a directory of its own on a free port.
 
-    def __init__(self) -> None:
+    :param settings: further ones, like ``work_mem=1MB``.
+    """
+
+    def __init__(self, *settings: str) -> None:
+        self._settings = settings
         found = glob.glob("/usr/lib/postgresql/*/bin") or [""]
         self.bin = Path(sorted(found)[-1])
         if not shutil.which("postgres", path=self.bin):
@@ -43,6 +47,7 @@ class PostgreSQLServer:
 
     def start(self) -> None:
         settings = ["fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}"]
+        settings += self._settings
         options = [x for setting in settings for x in ("-c", setting)]
         self.process = subprocess.Popen(
             [self.bin / "postgres", "-D", self.data, "-k", self.data, *options],

@@ -1,0 +1,166 @@
+"""The doorbell of a SQLite file: a Unix datagram socket beside it for each worker.
+
+A socket in the directory of the file is found by whoever finds the file, from another
+container too. It is bound under another name and then renamed, and its name is removed
+before it is closed. So a socket of its final name refuses only if its process was
+killed, and may then be removed.
+"""
+
+import hashlib
+import os
+import socket
+from contextlib import ExitStack, closing, suppress
+
+from flask_chatstop.backends.database.socket_folder import (
+    LONGEST_ADDRESS,
+    NEW,
+    Folder,
+    unix_socket,
+)
+
+#: So much of the file's name is in that of a socket.
+_LONGEST_STEM = 40
+#: Bytes: more than any task id takes.
+_LONGEST_RING = 2048
+#: How many rings are taken at once.
+_MANY = 100
+
+
+class Doorbell:
+    """The socket of one worker, which is rung by those who stop its tasks.
+
+    :param path: the absolute path of the database.
+    :raises OSError: no socket can be bound there, or it cannot be rung.
+    """
+
+    def __init__(self, path: str, worker_id: str) -> None:
+        names = _Names(path)
+        self._name = names.of(worker_id)
+        with ExitStack() as stack:
+            self._socket = unix_socket()
+            stack.callback(self._socket.close)
+            self._folder = Folder(os.fsencode(os.path.dirname(path)))
+            stack.callback(self._folder.close)
+            self._bind(os.stat(path))
+            stack.callback(self.remove)
+            self._folder.remove_dead(names.beginning)
+            with closing(Ringer(path)) as ringer:
+                ringer.ring(worker_id)
+            self._socket.recv(_LONGEST_RING)
+            stack.pop_all()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be found."""
+        return self._folder.file(self._name) is not None
+
+    def wait(self, seconds: float) -> str:
+        """Wait for a ring, and return its task id: "" if it has none or none comes."""
+        self._socket.settimeout(seconds)
+        try:
+            return _text(self._socket.recv(_LONGEST_RING))
+        except TimeoutError:
+            return ""
+
+    def more(self) -> list[str]:
+        """Return the task ids of the rings that have come meanwhile."""
+        rings: list[bytes] = []
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while len(rings) < _MANY:
+                rings.append(self._socket.recv(_LONGEST_RING))
+        return [_text(task_id) for task_id in rings if task_id]
+
+    def remove(self) -> None:
+        """Remove its name, unless a new doorbell of the worker has taken it."""
+        if self._folder.file(self._name) == self._file:
+            self._folder.remove(self._name)
+
+    def close(self) -> None:
+        """Remove its name and close it."""
+        self.remove()
+        self.leave()
+
+    def leave(self) -> None:
+        """Close it in this process, and let those that share it go on."""
+        if self._socket.fileno() >= 0:
+            # Not close(): under gevent, that closes nothing while a greenlet waits.
+            os.close(self._socket.detach())
+            self._folder.close()
+
+    def _bind(self, database: os.stat_result) -> None:
+        new = self._name + NEW
+        self._folder.remove(new)
+        # On Linux, the file gets the mode that the socket has.
+        with suppress(OSError):
+            os.fchmod(self._socket.fileno(), 0o600)
+        self._socket.bind(self._folder.address(new))
+        try:
+            self._folder.share_as(database, new)
+            self._file = self._folder.file(new)
+            self._folder.rename(new, self._name)
+        except BaseException:
+            self._folder.remove(new)
+            raise
+
+
+class Ringer:
+    """Rings the workers of one database.
+
+    :param path: the absolute path of the database.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = os.fsencode(os.path.dirname(path))
+        self._names = _Names(path)
+        self._socket: socket.socket | None = None
+
+    def ring(self, worker_id: str, task_id: str = "") -> None:
+        """Ring a worker; do nothing if it has no doorbell, and finds stops by itself.
+
+        :param task_id: the task to stop. Without one, the worker only wakes.
+        """
+        name = self._names.of(worker_id)
+        address = os.path.join(self._folder, name)
+        try:
+            if len(address) <= LONGEST_ADDRESS:
+                self._send(task_id, address)
+            else:
+                with closing(Folder(self._folder)) as folder:
+                    self._send(task_id, folder.address(name))
+        except ConnectionRefusedError:
+            with suppress(OSError), closing(Folder(self._folder)) as folder:
+                folder.remove_dead(name)
+        except OSError:
+            pass  # there is no doorbell, or its queue is full
+
+    def close(self) -> None:
+        """Close the socket; the next ring opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _send(self, task_id: str, address: bytes) -> None:
+        if self._socket is None:
+            self._socket = unix_socket()
+        self._socket.sendto(task_id.encode(), address)
+
+
+class _Names:
+    """The names of the sockets beside a database."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.fsencode(os.path.basename(path))
+        self.beginning = self._file[:_LONGEST_STEM] + b"-ring-"
+
+    def of(self, worker_id: str) -> bytes:
+        """Return the name of a worker's."""
+        # A hash, since an id may hold anything.
+        text = self._file + b"\0" + worker_id.encode()
+        hashed = hashlib.blake2b(text, digest_size=16).hexdigest()
+        return self.beginning + hashed.encode()
+
+
+def _text(task_id: bytes) -> str:
+    return task_id.decode(errors="replace")

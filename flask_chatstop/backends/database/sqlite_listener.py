@@ -1,0 +1,139 @@
+"""How a worker listens on a SQLite file: by its doorbell, and by watching the file.
+
+``PRAGMA data_version`` changes when another connection has written. So it tells of
+stops that were written by those who do not ring.
+"""
+
+import logging
+import sqlite3
+import time
+from contextlib import closing
+
+from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
+from flask_chatstop.backends.database.sqlite_doorbell import Doorbell, Ringer
+from flask_chatstop.backends.database.sqlite_forks import watchers
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the file, where stops come without a ring and with one.
+_OFTEN = 0.01
+_SELDOM = 0.5
+
+
+class SQLiteListener:
+    """One listening of one worker.
+
+    :param driver: a connection that nothing else uses.
+    """
+
+    def __init__(self, driver: SQLiteConnection, listening: Listening) -> None:
+        self._driver = driver
+        self._listening = listening
+        self._doorbell: Doorbell | None = None
+        self._interval = _OFTEN
+        self._is_closed = self._has_left = False
+        self._version: object = None
+        #: The tasks whose stops were found or rung.
+        self._known: set[str] = set()
+
+    def listen(self) -> bool:
+        """Report stops until ``closing`` is set, and tell whether to listen again."""
+        try:
+            with watchers.lock:
+                watchers.open.add(self)
+                self._hang_doorbell()
+            return self._watch()
+        finally:
+            with watchers.lock:
+                watchers.open.discard(self)
+                if self._doorbell is not None:
+                    self._doorbell.close()
+
+    def before_fork(self) -> None:
+        self._is_closed = True
+        self._driver.close()
+
+    def after_fork_in_parent(self) -> None:
+        if self._doorbell is not None:
+            with closing(Ringer(self._driver.path)) as ringer:
+                ringer.ring(self._listening.worker_id)
+
+    def after_fork_in_child(self) -> None:
+        self._has_left = True
+        if self._doorbell is not None:
+            self._doorbell.leave()
+
+    def at_exit(self) -> None:
+        if self._doorbell is not None:
+            self._doorbell.remove()
+
+    def _hang_doorbell(self) -> None:
+        if watchers.are_over:
+            return
+        try:
+            self._doorbell = Doorbell(self._driver.path, self._listening.worker_id)
+            self._interval = _SELDOM
+        except OSError as error:
+            logger.info(
+                "No socket beside %s, so it is looked at every %d ms: %s",
+                self._driver.path,
+                1000 * _OFTEN,
+                error,
+            )
+
+    def _watch(self) -> bool:
+        # When the file was deleted or replaced, the worker listens again after a pause,
+        # and announces all that runs.
+        while not self._driver.has_lost_its_file:
+            if not self._look():
+                return True
+            self._wait()
+            if self._listening.closing.is_set() or self._has_left:
+                break
+        return False
+
+    def _look(self) -> bool:
+        """Report the stops that were written; return False if it can look no more."""
+        try:
+            with watchers.lock:
+                is_lost = self._doorbell is not None and not self._doorbell.is_there
+                if self._is_closed or is_lost:
+                    return False
+                version = self._driver.execute("PRAGMA data_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            version = None
+        if version is None or version != self._version:
+            found = set(self._listening.poll())
+            if self._version is not None and not found <= self._known:
+                self._interval = _OFTEN
+            self._version, self._known = version, found
+        return True
+
+    def _wait(self) -> None:
+        """Report the stops that are rung, until it is time to look."""
+        is_over = self._listening.closing
+        if self._doorbell is None:
+            is_over.wait(_OFTEN)
+            return
+        until = time.monotonic() + self._interval
+        while not is_over.is_set() and (left := until - time.monotonic()) > 0:
+            try:
+                if not (task_id := self._doorbell.wait(left)):
+                    return
+                self._hear([task_id])
+                if more := self._doorbell.more():
+                    # Where many ring at once, a full queue has refused some.
+                    self._hear(more)
+                    return
+            except OSError:
+                if self._has_left:
+                    return
+                raise
+
+    def _hear(self, task_ids: list[str]) -> None:
+        self._listening.heard(task_ids)
+        self._known.update(task_ids)
+        self._interval = _SELDOM
