@@ -24,7 +24,8 @@ class Folder:
 
     def __init__(self, path: bytes) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        # Windows has no such flag, and opens no directory.
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
 
     def close(self) -> None:
         os.close(self._fd)

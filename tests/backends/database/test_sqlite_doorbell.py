@@ -189,7 +189,7 @@ def test_where_no_socket_can_be_bound_the_file_is_watched(
     else:
         # Deeper than an address reaches, on a system without /proc.
         monkeypatch.setattr(
-            "flask_chatstop.backends.database.sqlite_doorbell._PROC", b"/nowhere"
+            "flask_chatstop.backends.database.socket_folder._PROC", b"/nowhere"
         )
         folder = tmp_path / ("long" * 30)
         folder.mkdir()
