@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 import example_app
 from tests.clients.site import KEYS, agent, model
 from tests.support.paths import ROOT
-from tests.support.servers.threaded import serving
+from tests.support.servers.threaded import served
 
 Run = Callable[..., Any]
 
@@ -29,11 +29,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "CHATSTOP_BACKEND": "memory",
         "CHAT_DATABASE": folder / "chat.db",
     }
-    example = example_app.create_app(config)
+    example: Any = example_app.create_app(config)
     others: dict[str, WSGIApplication] = {"/agent": agent(), "/model": model(is_over)}
+    example.wsgi_app = DispatcherMiddleware(example.wsgi_app, others)
     with (
         pytest.MonkeyPatch.context() as patch,
-        serving(DispatcherMiddleware(example, others)) as address,
+        served(example) as address,
     ):
         patch.setenv("OPENAI_BASE_URL", f"{address}/model")
         patch.setenv("OPENAI_API_KEY", "any")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from flask_chatstop import GenerationTask
 from tests.support.chat import AUTH, Answer, Chat
 from tests.support.pages import blocks, names_of
-from tests.support.servers.threaded import serving
+from tests.support.servers.threaded import served
 from tests.support.strict_provider import (
     Refused,
     check_anthropic,
@@ -32,7 +32,7 @@ Messages = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def provider() -> Iterator[tuple[str, threading.Event]]:
     app, go_on = strict_provider()
-    with serving(app) as address:
+    with served(app) as address:
         yield address, go_on
         go_on.set()
 
