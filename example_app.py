@@ -25,6 +25,7 @@ from flask import Flask, Response, abort, request
 
 from example.web import add_page
 from flask_chatstop import ChatStop, GenerationEnd, chat_response, current_task
+from flask_chatstop.formats import dify_usage
 
 chatstop = ChatStop()
 
@@ -81,7 +82,8 @@ def ask(query: str) -> Generator[str, None, None]:
     if "OPENAI_BASE_URL" not in os.environ:
         yield from built_in_model(query)
         return
-    for chunk in ask_model(query, stream=True):
+    reply = ask_model(query, stream=True, stream_options={"include_usage": True})
+    for chunk in reply:
         if chunk.usage:
             current_task.report_usage(chunk.usage)
         if chunk.choices:
@@ -95,8 +97,11 @@ def save(end: GenerationEnd) -> None:
 
 def answer_at_once(query: str, conversation_id: object) -> dict[str, object]:
     """Give the whole answer in one JSON object; such a generation cannot be stopped."""
+    began = time.monotonic()
+    usage = None
     if "OPENAI_BASE_URL" in os.environ:
-        text = ask_model(query, stream=False).choices[0].message.content or ""
+        reply = ask_model(query, stream=False)
+        text, usage = reply.choices[0].message.content or "", reply.usage
     else:
         text = "".join(built_in_model(query, pause=0))
     message_id = str(uuid.uuid4())
@@ -108,17 +113,20 @@ def answer_at_once(query: str, conversation_id: object) -> dict[str, object]:
         "conversation_id": str(conversation_id or uuid.uuid4()),
         "mode": "chat",
         "answer": text,
-        "metadata": {},
+        "metadata": {
+            "usage": dify_usage(usage, latency=time.monotonic() - began),
+            "retriever_resources": [],
+        },
         "created_at": int(time.time()),
     }
 
 
-def ask_model(query: str, *, stream: bool) -> Any:
+def ask_model(query: str, **options: Any) -> Any:
     """Ask the OpenAI-compatible server that the environment names."""
     return model_client().chat.completions.create(
         model=os.environ.get("OPENAI_MODEL", "gpt-4o-mini"),
         messages=[{"role": "user", "content": query}],
-        stream=stream,
+        **options,
     )
 
 

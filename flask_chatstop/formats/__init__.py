@@ -7,6 +7,7 @@ Give one to ``stream_response``, made anew for each answer::
 
 from flask_chatstop.formats.base import StreamFormat, json_text, sse_frame
 from flask_chatstop.formats.dify import DifyEvents
+from flask_chatstop.formats.dify_usage import dify_usage
 from flask_chatstop.formats.json_lines import JSONLines
 from flask_chatstop.formats.openai import OpenAIChunks
 from flask_chatstop.formats.plain_text import PlainText
@@ -23,6 +24,7 @@ __all__ = [
     "ServerSentEvents",
     "StreamFormat",
     "UIMessageStream",
+    "dify_usage",
     "json_text",
     "sse_frame",
 ]

@@ -12,6 +12,7 @@ from flask_chatstop.formats.base import FAILED, StreamFormat, json_text, sse_fra
 from flask_chatstop.formats.dify_usage import dify_usage
 from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
+from flask_chatstop.generation.usage import as_mapping
 
 logger = logging.getLogger(__name__)
 
@@ -92,16 +93,24 @@ class DifyEvents(StreamFormat):
             ours["saved"] = False
         try:
             metadata = {"retriever_resources": [], **(self._metadata or {})}
-            usage = dify_usage(metadata.get("usage"), end)
+            own = metadata.get("usage")
+            usage = self._usage(end, {} if own is None else as_mapping(own))
             return self._message_end({**metadata, "usage": usage, **ours})
         except Exception:  # the metadata is the app's
             logger.exception(
                 "The metadata of task %r cannot be sent as JSON.", self.task.id
             )
-            usage = dify_usage(None, end)
+            usage = self._usage(end, {})
             return self._message_end(
                 {"retriever_resources": [], "usage": usage, **ours}
             )
+
+    def _usage(
+        self, end: GenerationEnd, own: Mapping[str, object]
+    ) -> Mapping[str, object]:
+        # The app's own figures win over what the source has reported.
+        given = {**end.usage.reported, **own}
+        return {**own, **dify_usage(given, latency=end.duration)}
 
     def _message_end(self, metadata: Mapping[str, object]) -> bytes:
         event = {"event": "message_end", **self._ids, "metadata": metadata}

@@ -387,6 +387,19 @@ def test_an_app_that_comes_from_dify_answers_as_it_did() -> None:
         assert (response.status_code, response.json) == (200, {"result": "success"})
 
 
+def test_the_agent_of_the_page_on_dify_sends_whole_events() -> None:
+    names = names_of("dify.md")
+    client: FlaskClient = names.app.test_client()
+    auth = {"Authorization": "Bearer app-key"}
+    asked = client.post("/v1/chat-messages", json={"user": "abc-123"}, headers=auth)
+    thought, file, message, end = Answer(asked).rest()
+    for event in (thought, file, message):
+        assert event["task_id"] == end["task_id"]
+        assert event["message_id"] == end["message_id"]
+    assert end["metadata"]["usage"]["total_price"] == "0.0001"
+    assert names.metadata["usage"]["total_tokens"] == 46
+
+
 def messages() -> Iterator[str]:
     """Give every text in the package, with … for what differs."""
     for path in (ROOT / "flask_chatstop").rglob("*.py"):

@@ -58,6 +58,7 @@ def test_it_answers_at_once_in_blocking_mode(client: FlaskClient) -> None:
     assert body["event"] == "message" and body["mode"] == "chat"
     assert body["answer"].endswith("299 300 ")
     assert body["id"] == body["message_id"]
+    assert body["metadata"]["usage"]["total_price"] == "0"
     url = f"/v1/chat-messages/{body['task_id']}/stop"
     assert client.post(url, json={"user": "alice"}, headers=AUTH).status_code == 404
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from flask_chatstop import GenerationTask
@@ -12,6 +13,7 @@ from flask_chatstop.formats import (
     PlainText,
     ServerSentEvents,
     UIMessageStream,
+    dify_usage,
 )
 from tests.formats.format_app import FormatApp
 from tests.support.chat import AUTH
@@ -198,3 +200,34 @@ def test_difys_usage_is_what_is_known() -> None:
     assert (usage["total_tokens"], usage["total_price"]) == (7, "0.25")
     assert (usage["currency"], usage["prompt_price"]) == ("EUR", "0")
     assert len(usage) == 12
+
+
+def test_difys_usage_is_of_difys_types_whatever_the_app_has() -> None:
+    usage = dify_usage(
+        {
+            "input_tokens": 3,
+            "output_tokens": 4,
+            "prompt_price": 0.0000025,
+            "completion_price": Decimal("1E-7"),
+            "total_price": "0.0000026",
+            "completion_price_unit": None,
+            "total_tokens": "many",
+            "currency": None,
+            "cached": 5,
+        },
+        latency=1.23456,
+    )
+    assert usage == {
+        "prompt_tokens": 3,
+        "prompt_unit_price": "0",
+        "prompt_price_unit": "0",
+        "prompt_price": "0.0000025",
+        "completion_tokens": 4,
+        "completion_unit_price": "0",
+        "completion_price_unit": "0",
+        "completion_price": "0.0000001",
+        "total_tokens": 7,
+        "total_price": "0.0000026",
+        "currency": "USD",
+        "latency": 1.235,
+    }
