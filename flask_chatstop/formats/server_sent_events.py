@@ -11,6 +11,10 @@ from flask_chatstop.formats.base import (
 )
 from flask_chatstop.generation.end import GenerationEnd
 
+# The first two are the builder's. A browser fires the others itself, as when the
+# connection was lost: a page could not tell which it was.
+_TAKEN = ("begin", "end", "error", "open")
+
 
 class ServerSentEvents(StreamFormat):
     """Events for a browser's ``EventSource``, each with an id.
@@ -24,7 +28,8 @@ class ServerSentEvents(StreamFormat):
     The page closes its ``EventSource`` on ``end``, or the browser would connect again.
     Where it does so all the same, ``ChatStop.start()`` answers 204, and the browser
     stays away. A chunk that is a mapping is sent as the data of a message; with a key
-    ``event`` it becomes an event of that name.
+    ``event`` it becomes an event of that name, which is none of ``begin``, ``end``,
+    ``error`` and ``open``.
 
     :param retry: seconds after which a browser that lost its connection comes back.
     """
@@ -48,8 +53,11 @@ class ServerSentEvents(StreamFormat):
         event = chunk.get("event")
         if event is None:
             return self._frame(json_text(chunk, self.task.app))
-        if not isinstance(event, str) or not event.isprintable() or event == "end":
-            raise ValueError(f"{event!r} is not a name for an event of your own.")
+        if not isinstance(event, str) or not event.isprintable() or event in _TAKEN:
+            raise ValueError(
+                f"{event!r} is not a name for an event of your own; {', '.join(_TAKEN)}"
+                " are taken."
+            )
         data = {name: value for name, value in chunk.items() if name != "event"}
         return self._frame(json_text(data, self.task.app), event)
 
