@@ -37,6 +37,11 @@ class ReaderApp(Chat):
         #: The tasks by the name of their answer, each asked for once.
         self.by_name: dict[str, GenerationTask] = {}
 
+        @self.app.get("/")
+        @self.app.get("/favicon.ico")
+        def empty_page() -> str:
+            return ""
+
         @self.app.route(route, methods=["GET", "POST"])
         def answer() -> Any:
             asked = request.args or request.get_json()

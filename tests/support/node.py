@@ -47,10 +47,11 @@ def run_node(program: Path | str, *arguments: str) -> Any:
 def bundle(page: Path, folder: Path) -> None:
     """Build the script of a page with esbuild, as ``bundle.js`` in a folder."""
     need_node()
-    esbuild = _PACKAGES / "esbuild" / "bin" / "esbuild"
-    options = ["--bundle", "--jsx=automatic", f"--outfile={folder / 'bundle.js'}"]
+    esbuild = _PACKAGES / ".bin" / "esbuild"
+    target = folder / "bundle.js"
+    options = ["--bundle", "--format=esm", "--jsx=automatic", f"--outfile={target}"]
     built = subprocess.run(
-        ["node", esbuild, page, *options, "--log-level=warning"],
+        [esbuild, page, *options, "--log-level=warning"],
         cwd=FOLDER,
         capture_output=True,
         text=True,
