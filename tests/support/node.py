@@ -1,6 +1,7 @@
 """Node, and the packages of tests/package.json that the tests of front ends read with."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,7 +53,8 @@ def bundle(page: Path, folder: Path) -> None:
     options = ["--bundle", "--format=esm", "--jsx=automatic", f"--outfile={target}"]
     built = subprocess.run(
         [esbuild, page, *options, "--log-level=warning"],
-        cwd=FOLDER,
+        # A page that is not below this folder finds the packages too.
+        env={**os.environ, "NODE_PATH": str(_PACKAGES)},
         capture_output=True,
         text=True,
         timeout=120,
