@@ -1,4 +1,4 @@
-"""Node, and the packages of tests/package.json that the tests of front ends read with."""
+"""Node, and the packages of tests/package.json: what front ends are made of."""
 
 import json
 import os

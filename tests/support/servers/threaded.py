@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import Flask
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 
 class _Handler(WSGIRequestHandler):
@@ -20,10 +20,7 @@ class _Handler(WSGIRequestHandler):
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
     """Serve an app for the length of a with block, and give its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Handler)
-    server.daemon_threads = True
-    # Its join would wait for the connections that a client keeps open.
-    server.block_on_close = False
+    server = ThreadedWSGIServer("127.0.0.1", 0, app, handler=_Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
