@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -94,6 +95,33 @@ def test_a_browser_that_comes_back_is_sent_away_before_anything_is_asked() -> No
         )
         assert (response.status_code, response.data) == (204, b"")
     assert asked == app.tasks == []
+
+
+@pytest.mark.parametrize("kind", ["begin", "ping", "end", None])
+def test_a_json_line_that_a_client_would_take_for_ours_is_refused(
+    kind: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    FormatApp(JSONLines, sent_pieces({"type": kind})).answer()
+    assert "none of begin, ping, end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make_format", "piece"),
+    [
+        (JSONLines, {"type": "text", "text": "One ", "lang": "en"}),
+        (ServerSentEvents, {"text": "One ", "lang": "en"}),
+        (OpenAIChunks, {"content": "One "}),
+        (UIMessageStream, {"type": "text-delta", "id": "1", "delta": "One "}),
+        (DifyEvents, {"event": "message", "answer": "One "}),
+    ],
+)
+def test_what_a_client_reads_as_text_is_the_text_that_is_saved(
+    make_format: Any, piece: dict[str, str]
+) -> None:
+    other = MappingProxyType({**piece, "id": "1"})
+    app = FormatApp(make_format, sent_pieces(piece, other, "two"))
+    app.answer()
+    assert (app.end.reason, app.end.text) == ("finished", "One One two")
 
 
 @pytest.mark.parametrize("name", ["begin", "end", "error", "open"])
