@@ -71,7 +71,14 @@ class ReaderApp(Chat):
 
 
 class Pinged(threading.Event):
-    """A source's wait until a ping was sent; the reader shows none."""
+    """Set when a ping is sent: no reader shows one."""
+
+    def pausing(self, task: GenerationTask) -> Iterator[str]:
+        """Yield two words, and be silent between them until a ping was sent."""
+        yield "One "
+        self.clear()  # another answer may have had one
+        assert self.wait(30)
+        yield "two"
 
     def counting(self, make_format: type[StreamFormat]) -> type[StreamFormat]:
         """Return the format, which sets this event when it sends a ping."""

@@ -36,12 +36,6 @@ def with_parts(task: GenerationTask) -> Iterator[Any]:
     yield "three"
 
 
-def pausing(task: GenerationTask) -> Iterator[str]:
-    yield "One "
-    assert pinged.wait(30)
-    yield "two"
-
-
 def silent(task: GenerationTask) -> Iterator[Any]:
     yield "One "
     yield GO
@@ -64,7 +58,7 @@ def app() -> ReaderApp:
             "read": with_parts,
             "whole": whole,
             "parts": with_parts,
-            "pausing": pausing,
+            "pausing": pinged.pausing,
             "stopped": silent,
             "left": silent,
             "failing": failing,

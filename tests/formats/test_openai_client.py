@@ -15,12 +15,6 @@ from tests.support.paths import ROOT
 pinged = Pinged()
 
 
-def pausing(task: GenerationTask) -> Iterator[str]:
-    yield "One "
-    assert pinged.wait(30)
-    yield "two"
-
-
 def calling(task: GenerationTask) -> Iterator[dict[str, object]]:
     function = {"name": "search", "arguments": ""}
     call = {"index": 0, "id": "call-1", "type": "function", "function": function}
@@ -36,7 +30,7 @@ def app() -> ReaderApp:
         "failing": failing,
         "silent": silent,
         "node": silent,
-        "pausing": pausing,
+        "pausing": pinged.pausing,
         "calling": calling,
     }
     chunks = pinged.counting(OpenAIChunks)
