@@ -1,6 +1,8 @@
 """What the page "Your front end" shows, done by its readers."""
 
+import functools
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +11,12 @@ import openai
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from flask_chatstop import stream_response
+from flask_chatstop import formats, stream_response
 from flask_chatstop.testing import wait_until
 from tests.support.chat import Source
 from tests.support.node import bundle
 from tests.support.pages import blocks, names_of
+from tests.support.paths import DOCS
 from tests.support.servers.threaded import served
 
 LOGIN = {"username": "alice", "password": "change-me"}
@@ -137,8 +140,11 @@ def react_page(component: None, page: Page) -> Page:
 
 
 def test_the_button_of_use_chat_stops_on_the_server(
-    react_page: Page, source: Source, names: Any
+    react_page: Page, source: Source, names: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that a client which only leaves ends nothing.
+    lasting = functools.partial(stream_response, on_disconnect="continue")
+    monkeypatch.setattr(names, "stream_response", lasting)
     react_page.get_by_role("button", name="Say hello").click()
     answer = react_page.locator(".assistant")
     expect(answer).to_have_text("One " + "more " * 11)
@@ -148,6 +154,8 @@ def test_the_button_of_use_chat_stops_on_the_server(
     assert response.value.ok
     expect(stop).to_be_hidden()
     expect(answer).to_have_text("One " + "more " * 11 + "Stopped")
+    with names.app.app_context():
+        wait_until(lambda: names.web.tasks(user="alice", app="alice") == [])
 
 
 def test_the_button_of_use_chat_leaves_where_nothing_has_begun(
@@ -169,6 +177,19 @@ def test_the_button_of_use_chat_leaves_where_nothing_has_begun(
     go_on.set()
     with names.app.app_context():
         wait_until(lambda: names.web.tasks(user="alice", app="alice") == [])
+
+
+def test_the_table_has_every_format_with_its_content_type() -> None:
+    row = r"^\| \[`(\w+)`\]\(#\S+\) \|[^|]*\| `([\w/-]+)` \|"
+    rows = re.findall(row, (DOCS / "front-ends.md").read_text(), re.MULTILINE)
+    found = {name: getattr(formats, name) for name in formats.__all__}
+    assert dict(rows) == {
+        name: each.mimetype
+        for name, each in found.items()
+        if isinstance(each, type)
+        and issubclass(each, formats.StreamFormat)
+        and each is not formats.StreamFormat
+    }
 
 
 def test_the_format_of_the_page_sends_parts(names: Any) -> None:
