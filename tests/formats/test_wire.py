@@ -1,8 +1,8 @@
 """What each format sends, byte for byte."""
 
 import json
+import types
 from collections.abc import Iterable
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -118,7 +118,7 @@ def test_a_json_line_that_a_client_would_take_for_ours_is_refused(
 def test_what_a_client_reads_as_text_is_the_text_that_is_saved(
     make_format: Any, piece: dict[str, str]
 ) -> None:
-    other = MappingProxyType({**piece, "id": "1"})
+    other = types.MappingProxyType({**piece, "id": "1"})
     app = FormatApp(make_format, sent_pieces(piece, other, "two"))
     app.answer()
     assert (app.end.reason, app.end.text) == ("finished", "One One two")
