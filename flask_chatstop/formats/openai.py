@@ -9,8 +9,6 @@ from flask_chatstop.formats.base import FAILED, StreamFormat, json_text, sse_fra
 from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
 
-_FINISH = {EndReason.FINISHED: "stop", EndReason.STOPPED: "stop"}
-
 
 class OpenAIChunks(StreamFormat):
     """The ``chat.completion.chunk`` objects of OpenAI's API, then ``[DONE]``.
@@ -21,11 +19,13 @@ class OpenAIChunks(StreamFormat):
     in ``model_extra``. An answer that failed ends with OpenAI's ``error`` object, which
     the library raises as an ``APIError``.
 
-    A chunk that is a mapping is sent as the ``delta``, as for tool calls.
+    A chunk that is a mapping is sent as the ``delta``, as for tool calls. An answer
+    with ``tool_calls`` finishes with that ``finish_reason``.
 
     :param model: the name that the chunks bear.
     :param include_usage: send the usage in a chunk of its own before the end, as
-        OpenAI does for ``stream_options={"include_usage": True}``.
+        OpenAI does for ``stream_options={"include_usage": True}``. As there, an answer
+        whose usage is unknown has no such chunk: 0 tokens would be wrong.
     """
 
     def __init__(self, *, model: str = "", include_usage: bool = False) -> None:
@@ -33,6 +33,7 @@ class OpenAIChunks(StreamFormat):
         self._include_usage = include_usage
         self._created = int(time.time())
         self._head = ""
+        self._has_tool_calls = False
 
     def begin(self) -> bytes:
         head = json_text(
@@ -50,7 +51,8 @@ class OpenAIChunks(StreamFormat):
         if isinstance(chunk, str):
             return self._delta({"content": chunk})
         if isinstance(chunk, Mapping):
-            return self._delta(chunk)
+            self._has_tool_calls |= bool(chunk.get("tool_calls"))
+            return self._delta(dict(chunk))
         raise TypeError(
             "A piece for OpenAIChunks must be a str or a delta as a mapping, not"
             f" {type(chunk).__name__}."
@@ -65,19 +67,21 @@ class OpenAIChunks(StreamFormat):
         return b": ping\n\n"
 
     def end(self, end: GenerationEnd) -> bytes:
+        ours: dict[str, object] = {} if end.saved else {"saved": False}
         if end.reason is EndReason.FAILED:
             error = {"message": FAILED, "type": "server_error", "code": None}
-            return sse_frame(json_text({"error": {**error, "param": None}}))
-        chatstop: dict[str, object] = {"end_reason": end.reason}
-        if not end.saved:
-            chatstop["saved"] = False
-        reason = _FINISH.get(end.reason, "length")
-        choice = {"index": 0, "delta": {}, "finish_reason": reason}
-        last = self._frame([choice], chatstop=chatstop)
+            return sse_frame(json_text({"error": {**error, "param": None, **ours}}))
+        choice = {"index": 0, "delta": {}, "finish_reason": self._finish_reason(end)}
+        last = self._frame([choice], chatstop={"end_reason": end.reason, **ours})
         return last + self._usage(end) + sse_frame("[DONE]")
 
+    def _finish_reason(self, end: GenerationEnd) -> str:
+        if end.reason is EndReason.FINISHED:
+            return "tool_calls" if self._has_tool_calls else "stop"
+        return "stop" if end.reason is EndReason.STOPPED else "length"
+
     def _usage(self, end: GenerationEnd) -> bytes:
-        if not self._include_usage:
+        if not self._include_usage or end.usage.is_estimate:
             return b""
         prompt = end.usage.prompt_tokens or 0
         completion = end.usage.completion_tokens or 0

@@ -1,5 +1,6 @@
 """Server-sent events for a browser's ``EventSource``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask_chatstop.checks import seconds
@@ -9,7 +10,12 @@ from flask_chatstop.formats.base import (
     json_text,
     sse_frame,
 )
+from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
+
+# The first two are the builder's. A browser fires the others itself, as when the
+# connection was lost: a page could not tell which it was.
+_TAKEN = ("begin", "end", "error", "open")
 
 
 class ServerSentEvents(StreamFormat):
@@ -24,7 +30,8 @@ class ServerSentEvents(StreamFormat):
     The page closes its ``EventSource`` on ``end``, or the browser would connect again.
     Where it does so all the same, ``ChatStop.start()`` answers 204, and the browser
     stays away. A chunk that is a mapping is sent as the data of a message; with a key
-    ``event`` it becomes an event of that name.
+    ``event`` it becomes an event of that name, which is none of ``begin``, ``end``,
+    ``error`` and ``open``.
 
     :param retry: seconds after which a browser that lost its connection comes back.
     """
@@ -40,18 +47,27 @@ class ServerSentEvents(StreamFormat):
     def chunk(self, chunk: Any) -> bytes:
         if isinstance(chunk, str):
             return self._frame(json_text({"text": chunk}))
-        if not isinstance(chunk, dict):
+        if not isinstance(chunk, Mapping):
             raise TypeError(
-                "A piece for ServerSentEvents must be a str or a dict, not"
+                "A piece for ServerSentEvents must be a str or a mapping, not"
                 f" {type(chunk).__name__}."
             )
         event = chunk.get("event")
         if event is None:
-            return self._frame(json_text(chunk, self.task.app))
-        if not isinstance(event, str) or not event.isprintable() or event == "end":
-            raise ValueError(f"{event!r} is not a name for an event of your own.")
+            return self._frame(json_text(dict(chunk), self.task.app))
+        if not isinstance(event, str) or not event.isprintable() or event in _TAKEN:
+            raise ValueError(
+                f"{event!r} is not a name for an event of your own; {', '.join(_TAKEN)}"
+                " are taken."
+            )
         data = {name: value for name, value in chunk.items() if name != "event"}
         return self._frame(json_text(data, self.task.app), event)
+
+    def collect(self, chunk: Any, answer: Answer) -> None:
+        # What a page reads as text is the text that is saved.
+        if isinstance(chunk, Mapping) and chunk.get("event") is None:
+            chunk = chunk.get("text")
+        super().collect(chunk, answer)
 
     def ping(self) -> bytes:
         return b": ping\n\n"

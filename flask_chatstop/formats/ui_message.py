@@ -9,6 +9,9 @@ from flask_chatstop.formats.base import FAILED, StreamFormat, json_text, sse_fra
 from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
 
+# Sent by the builder. A second one would begin another message, or end the reading.
+_OURS = ("start", "finish", "abort", "error")
+
 
 class UIMessageStream(StreamFormat):
     """The UI message stream that ``useChat`` of the AI SDK reads, of version 5 and 6.
@@ -19,9 +22,12 @@ class UIMessageStream(StreamFormat):
 
     A chunk that is a mapping is sent as a part of its own, like
     ``{"type": "reasoning-start", "id": "1"}``. The text before it and after it become
-    two text parts.
+    two text parts, unless it leaves nothing in the message: ``message-metadata`` and
+    data that is ``transient``.
 
-    :param message_id: of the message, a new UUID by default.
+    :param message_id: of the message, a new UUID by default. Give the id of the last
+        message of the request if that is an assistant's, as after a tool call in the
+        browser: else ``useChat`` shows the message twice.
     """
 
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -43,12 +49,16 @@ class UIMessageStream(StreamFormat):
                 self._is_in_text = True
                 start = _part(type="text-start", id=self._text_id)
             return start + _part(type="text-delta", id=self._text_id, delta=chunk)
-        if not isinstance(chunk, Mapping) or not isinstance(chunk.get("type"), str):
+        kind = chunk.get("type") if isinstance(chunk, Mapping) else None
+        if not isinstance(kind, str) or kind in _OURS:
             raise TypeError(
-                "A piece for UIMessageStream must be a str or a mapping with a type,"
-                f" not {type(chunk).__name__} {chunk!r:.60}."
+                "A piece for UIMessageStream must be a str, or a mapping with a type"
+                f" that is none of {', '.join(_OURS)}, not {type(chunk).__name__}"
+                f" {chunk!r:.60}."
             )
-        return self._end_text() + sse_frame(json_text(dict(chunk), self.task.app))
+        is_shown = kind != "message-metadata" and not chunk.get("transient")
+        end = self._end_text() if is_shown else b""
+        return end + sse_frame(json_text(dict(chunk), self.task.app))
 
     def collect(self, chunk: Any, answer: Answer) -> None:
         if isinstance(chunk, Mapping) and chunk.get("type") == "text-delta":

@@ -122,6 +122,14 @@ def test_an_answer_that_was_not_saved_says_so(make_format: MakeFormat) -> None:
 
 
 @each_format
+def test_an_answer_that_failed_and_was_not_saved_says_so(
+    make_format: MakeFormat,
+) -> None:
+    body = FormatApp(make_format, fail, on_end=fail_to_save).answer().text
+    assert ('"saved":false' in body) is (make_format is not PlainText)
+
+
+@each_format
 def test_a_saved_answer_says_nothing_of_it(make_format: MakeFormat) -> None:
     assert "saved" not in FormatApp(make_format).answer().text
 

@@ -1,9 +1,12 @@
 """What each format sends, byte for byte."""
 
 import json
+import types
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
+
+import pytest
 
 from flask_chatstop import GenerationTask
 from flask_chatstop.formats import (
@@ -96,6 +99,41 @@ def test_a_browser_that_comes_back_is_sent_away_before_anything_is_asked() -> No
     assert asked == app.tasks == []
 
 
+@pytest.mark.parametrize("kind", ["begin", "ping", "end", None])
+def test_a_json_line_that_a_client_would_take_for_ours_is_refused(
+    kind: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    FormatApp(JSONLines, sent_pieces({"type": kind})).answer()
+    assert "none of begin, ping, end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make_format", "piece"),
+    [
+        (JSONLines, {"type": "text", "text": "One ", "lang": "en"}),
+        (ServerSentEvents, {"text": "One ", "lang": "en"}),
+        (OpenAIChunks, {"content": "One "}),
+        (UIMessageStream, {"type": "text-delta", "id": "1", "delta": "One "}),
+        (DifyEvents, {"event": "message", "answer": "One "}),
+    ],
+)
+def test_what_a_client_reads_as_text_is_the_text_that_is_saved(
+    make_format: Any, piece: dict[str, str]
+) -> None:
+    other = types.MappingProxyType({**piece, "id": "1"})
+    app = FormatApp(make_format, sent_pieces(piece, other, "two"))
+    app.answer()
+    assert (app.end.reason, app.end.text) == ("finished", "One One two")
+
+
+@pytest.mark.parametrize("name", ["begin", "end", "error", "open"])
+def test_an_event_that_a_page_could_not_tell_from_ours_is_refused(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    FormatApp(ServerSentEvents, sent_pieces({"event": name})).answer()
+    assert f"'{name}' is not a name for an event of your own" in caplog.text
+
+
 def test_openai_chunks_bear_the_task_id() -> None:
     delta = {"tool_calls": [{"index": 0, "function": {"name": "search"}}]}
     app = FormatApp(lambda: OpenAIChunks(model="m"), sent_pieces("One", delta))
@@ -113,7 +151,8 @@ def test_openai_chunks_bear_the_task_id() -> None:
     ]
     assert text["choices"][0]["delta"] == {"content": "One"}
     assert tools["choices"][0]["delta"] == delta
-    assert last["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
+    [choice] = last["choices"]
+    assert choice == {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
     assert last["chatstop"] == {"end_reason": "finished"}
 
 
@@ -156,6 +195,24 @@ def test_a_ui_message_has_a_text_part_on_each_side_of_another_part() -> None:
         {"type": "finish"},
     ]
     assert app.end.message_id == "m-1"
+
+
+def test_text_goes_on_beside_what_leaves_no_part_in_a_ui_message() -> None:
+    parts = [
+        {"type": "data-progress", "data": 50, "transient": True},
+        {"type": "message-metadata", "messageMetadata": {"cost": 3}},
+    ]
+    app = FormatApp(UIMessageStream, sent_pieces("One ", *parts, "two"))
+    sent = data_of(app.answer().text)
+    assert [part["type"] for part in sent].count("text-start") == 1
+
+
+@pytest.mark.parametrize("kind", ["start", "finish", "abort", "error"])
+def test_a_part_that_would_begin_or_end_a_ui_message_is_refused(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    FormatApp(UIMessageStream, sent_pieces({"type": kind})).answer()
+    assert "none of start, finish, abort, error" in caplog.text
 
 
 def test_a_piece_with_an_event_of_difys_is_sent_with_the_ids() -> None:
