@@ -201,10 +201,16 @@ def _connection(engine: Engine, deadline: float) -> Iterator[tuple[Connection, A
     """Take a connection that its server has not cut, and its driver's."""
     is_stale = dialect_of(engine).is_stale
     while True:
+        pool = engine.pool
         with engine.connect() as connection:
             driver = connection.connection.driver_connection
             if is_stale(driver) and time.monotonic() < deadline:
                 connection.invalidate()
                 continue
-            yield connection, driver
+            try:
+                yield connection, driver
+            finally:
+                if engine.pool is not pool and not connection.invalidated:
+                    # All were dropped meanwhile. The old pool would not close it.
+                    connection.detach()
             return
