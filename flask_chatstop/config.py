@@ -141,6 +141,13 @@ def _backend(app: Flask) -> StopBackend:
                     f"{name} has no effect on a CHATSTOP_BACKEND that is an instance;"
                     f" give the value to {type(backend).__name__}() instead."
                 )
+        if backend.timeout > backend.lease:
+            raise ConfigurationError(
+                f"The timeout of CHATSTOP_BACKEND is {backend.timeout:g} s, which is"
+                " longer than its lease: tasks would expire meanwhile. Give"
+                f" {type(backend).__name__}() a timeout of at most {backend.lease:g},"
+                " or a longer lease."
+            )
         return backend
     if not isinstance(backend, str):
         raise ConfigurationError(

@@ -26,9 +26,15 @@ BEGUN = st.sampled_from(USERS), st.booleans()
 NUMBERS = st.integers(0, 2)
 
 
-#: Whatever is raised in a thread: it ends some of them, and others go on.
-ERRORS = [SystemExit, GreenletExit, Timeout, MemoryError, ZeroDivisionError]
-THREADS = ["chatstop_reconciler", "chatstop_listener"]
+#: Whatever is raised in a thread: the first two end it.
+_RECONCILERS = [SystemExit, GreenletExit, Timeout, MemoryError]
+#: Another error in a call of the reconciler's is one of the record that it is about,
+#: as if the store refused it.
+_LISTENERS = [*_RECONCILERS, ZeroDivisionError]
+RAISED = st.sampled_from(
+    [("chatstop_reconciler", error) for error in _RECONCILERS]
+    + [("chatstop_listener", error) for error in _LISTENERS]
+)
 
 
 class Protocol(Promises):
@@ -177,11 +183,12 @@ class Protocol(Promises):
     def accept_what_was_refused(self) -> None:
         self.accept_all()
 
-    @rule(number=NUMBERS, name=st.sampled_from(THREADS), error=st.sampled_from(ERRORS))
+    @rule(number=NUMBERS, raised=RAISED)
     def raise_in_a_thread(
-        self, number: int, name: str, error: type[BaseException]
+        self, number: int, raised: tuple[str, type[BaseException]]
     ) -> None:
         worker = self.worker(number)
+        name, error = raised
         worker.line.errors[name] = error
         worker.is_shaken = True
 
