@@ -134,7 +134,7 @@ def test_what_is_no_database_is_refused(source: object, open_backend: Open) -> N
         "mysql://alice:s3cret%40@127.0.0.1:1/x",
         "mariadb://alice:s3cret%40@127.0.0.1/mysql",
         "postgresql://alice@127.0.0.1:1/x?password=s3cret%40",
-        "postgresql://alice:s3cret%40@127.0.0.1/postgres?service=s3cret%40",
+        "postgresql://alice:s3cret%40@127.0.0.1/nowhere?application_name=s3cret%40",
     ],
 )
 def test_a_password_is_in_no_message(url: str, open_backend: Open) -> None:
