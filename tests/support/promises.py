@@ -123,7 +123,10 @@ class Promises(RuleBasedStateMachine):
         was_shaken = [worker for worker in workers if worker.line.errors]
         for worker in workers:
             worker.sweep()
-        wait_until(lambda: not any(g.must_stop for g in running))
+        # A stop that was kept beyond the lease is found by the renewal, and that is
+        # refused as well.
+        found = [g for g in running if not (g.is_refused and g.may_be_unknown)]
+        wait_until(lambda: not any(g.must_stop for g in found))
         if self.is_full:
             return
         wait_until(lambda: all(worker.has_its_store for worker in workers))
