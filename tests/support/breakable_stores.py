@@ -27,7 +27,7 @@ from tests.support.servers.redis import RedisServer
 from tests.support.strict_tables import ANY, TABLES, StrictTable
 
 #: Seconds; long, since a call that is late on a busy machine is one that failed.
-TIMEOUT = 2.0
+TIMEOUT = 10.0
 #: While its lock is held, a call takes as long as it may.
 SQLITE_TIMEOUT = 0.5
 
