@@ -26,7 +26,8 @@ These keys of ``app.config`` are read:
     Seconds between two reads of the store for stops whose notification to the worker
     was lost. At most the lease. Default 5.
 ``CHATSTOP_OPERATION_TIMEOUT``
-    Seconds that one call to the store may take. At most the lease. Default 2.
+    Seconds that one call to the store may take. At most the lease; so is the
+    ``timeout`` of a backend that is an instance. Default 2.
 ``CHATSTOP_CLIENT_TIMEOUT``
     Seconds that a client may acknowledge or read nothing before its connection is
     closed, on Linux with gunicorn or Werkzeug's server. Default 30.
