@@ -10,6 +10,9 @@ from tests.support.breakable_stores import MemoryStore
 from tests.support.line import Line
 from tests.support.worker_under_test import Generation, WorkerUnderTest
 
+#: Seconds; a worker waits up to 5 s before it tries a store that it has lost again, and
+#: a busy machine may fail a try.
+PATIENCE = 30.0
 #: Any answer of a store that refuses a task, or may not know it.
 ANY_ANSWER = {200, 404, 503}
 
@@ -126,12 +129,12 @@ class Promises(RuleBasedStateMachine):
         # A stop that was kept beyond the lease is found by the renewal, and that is
         # refused as well.
         found = [g for g in running if not (g.is_refused and g.may_be_unknown)]
-        wait_until(lambda: not any(g.must_stop for g in found))
+        wait_until(lambda: not any(g.must_stop for g in found), PATIENCE)
         if self.is_full:
             return
-        wait_until(lambda: all(worker.has_its_store for worker in workers))
+        wait_until(lambda: all(w.has_its_store for w in workers), PATIENCE)
         known = [g for g in running if not g.is_refused]
-        wait_until(lambda: all(self.knows(g) or not g.runs for g in known))
+        wait_until(lambda: all(self.knows(g) or not g.runs for g in known), PATIENCE)
         for generation in known:
             if generation.runs:
                 generation.may_be_unknown = generation.end_may_be_unknown = False
