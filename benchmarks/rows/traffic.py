@@ -164,7 +164,7 @@ def _draw(servers: Deployment, load: Load, axes: Any) -> None:
         _mark(axes, moment - began, moment - began + OUTAGE, text)
     if servers.full:
         start, end = servers.full
-        _mark(axes, start - began, end - began, "Redis\nis full")
+        _mark(axes, start - began, end - began, "Redis is full")
     axes.set(xlabel="seconds", ylabel="MiB", ylim=(0, 1.25 * max(memory)))
     counts.set(ylabel="number", ylim=(0, 1.9 * max(files)))
     counts.spines["top"].set_visible(False)
@@ -189,7 +189,7 @@ def _mark(axes: Any, start: float, end: float, text: str) -> None:
     axes.axvspan(start, end, color="0.85" if end - start < 10 else "0.93", linewidth=0)
     axes.annotate(
         text,
-        (end, 0.99) if end - start < 10 else (start, 0.8),
+        (end, 0.99) if end - start < 10 else (start, 0.88),
         xycoords=("data", "axes fraction"),
         xytext=(4, 0),
         textcoords="offset points",

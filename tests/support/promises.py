@@ -104,6 +104,8 @@ class Promises(RuleBasedStateMachine):
         may_be = {503} if self.may_fail(worker) else set()
         if generation.worker.is_dead:
             found = {404} if generation.runs else {200, 404}
+            if generation.end_may_be_unknown:
+                found.add(200)  # its lease was left to run, since it was refused
         else:
             is_unsure = generation.may_be_unknown or generation.end_may_be_unknown
             found = {200, 404} if is_unsure else {200}
