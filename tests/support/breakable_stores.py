@@ -73,6 +73,8 @@ class MemoryStore:
     can_break = can_expire = can_be_read_only = False
     #: When it breaks, and for a task that it is told to refuse.
     loses_data = loses_refused = False
+    #: When it takes no writes any more, and a call may be under way on one.
+    cuts_connections = False
     #: A stop that finds nothing fails while it is full: the task may run.
     tells_that_it_is_full = False
 
@@ -185,6 +187,8 @@ class DatabaseStore(MemoryStore):
 
 class PostgreSQLStore(DatabaseStore):
     """Its sessions that are open stay read-only when it is writable again."""
+
+    cuts_connections = True
 
     def make_read_only(self) -> None:
         self._alter("SET default_transaction_read_only = on")

@@ -139,6 +139,7 @@ class Protocol(Promises):
         self.is_read_only = True
         for worker in self.workers:
             worker.is_shaken = True
+            worker.is_doubtful |= self.store.cuts_connections
 
     @precondition(lambda self: self.is_read_only and not self.is_away)
     @rule()
