@@ -26,7 +26,8 @@ These keys of ``app.config`` are read:
     Seconds between two reads of the store for stops whose notification to the worker
     was lost. At most the lease. Default 5.
 ``CHATSTOP_OPERATION_TIMEOUT``
-    Seconds that one call to the store may take. At most the lease. Default 2.
+    Seconds that one call to the store may take. At most the lease; so is the
+    ``timeout`` of a backend that is an instance. Default 2.
 ``CHATSTOP_CLIENT_TIMEOUT``
     Seconds that a client may acknowledge or read nothing before its connection is
     closed, on Linux with gunicorn or Werkzeug's server. Default 30.
@@ -141,6 +142,13 @@ def _backend(app: Flask) -> StopBackend:
                     f"{name} has no effect on a CHATSTOP_BACKEND that is an instance;"
                     f" give the value to {type(backend).__name__}() instead."
                 )
+        if backend.timeout > backend.lease:
+            raise ConfigurationError(
+                f"The timeout of CHATSTOP_BACKEND is {backend.timeout:g} s, which is"
+                " longer than its lease: tasks would expire meanwhile. Give"
+                f" {type(backend).__name__}() a timeout of at most {backend.lease:g},"
+                " or a longer lease."
+            )
         return backend
     if not isinstance(backend, str):
         raise ConfigurationError(

@@ -23,8 +23,16 @@ from flask_chatstop.testing import new_record, wait_until
 from flask_chatstop.worker import Worker
 from flask_chatstop.worker.processes import workers
 from tests.support.apps import make_app
+from tests.support.breakable_stores import (
+    MariaDBStore,
+    MemoryStore,
+    PostgreSQLStore,
+    RedisStore,
+)
 from tests.support.chat import OTHER_AUTH, Chat, Source
 from tests.support.paths import DOCS, ROOT
+from tests.support.servers.mariadb import MariaDBServer
+from tests.support.servers.redis import RedisServer
 
 BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
 
@@ -130,6 +138,30 @@ def test_check_tells_when_the_store_is_away() -> None:
     result = run(make_app(CHATSTOP_BACKEND="redis://127.0.0.1:1"), "check")
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
+
+
+@pytest.fixture(params=["postgresql_url", "own_mariadb", "server"])
+def read_only(request: pytest.FixtureRequest) -> Iterator[StopBackend]:
+    """Give a backend on a store that answers, and takes no writes."""
+    found = request.getfixturevalue(request.param)
+    store: MemoryStore
+    if isinstance(found, RedisServer):
+        store = RedisStore(found)
+    elif isinstance(found, MariaDBServer):
+        store = MariaDBStore(found.url, 3306)
+    else:
+        store = PostgreSQLStore(found, 5432)
+    store.make_read_only()
+    with closing(store.open()) as backend:
+        yield backend
+    store.make_writable()
+    store.close()
+
+
+def test_check_tells_when_the_store_takes_no_writes(read_only: StopBackend) -> None:
+    result = run(make_app(CHATSTOP_BACKEND=read_only), "check")
+    assert result.exit_code == 1
+    assert re.match(r"Error: .*read.only", result.output)
 
 
 def test_a_new_key_is_let_in_by_its_entry() -> None:

@@ -89,6 +89,13 @@ def test_a_time_that_an_instance_would_ignore_is_refused() -> None:
         make_app(CHATSTOP_BACKEND=MemoryBackend(lease=5), CHATSTOP_LEASE=7)
 
 
+def test_a_timeout_of_an_instance_that_is_longer_than_its_lease_is_refused() -> None:
+    make_app(CHATSTOP_BACKEND=MemoryBackend(lease=5, timeout=5))
+    advice = r"MemoryBackend\(\) a timeout of at most 5"
+    with pytest.raises(ConfigurationError, match=advice):
+        make_app(CHATSTOP_BACKEND=MemoryBackend(lease=5, timeout=5.5))
+
+
 @pytest.mark.parametrize("source", ["", 7, "x" * 256])
 def test_a_source_that_cannot_be_one_is_refused(source: Any) -> None:
     with pytest.raises(ConfigurationError, match="source is"):

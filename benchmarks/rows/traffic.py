@@ -10,13 +10,21 @@ from functools import partial
 from typing import Any
 
 from benchmarks.support.report import Figure, Row, at_most
-from benchmarks.support.traffic_deployment import OUTAGE, Deployment, Idle, deployment
+from benchmarks.support.traffic_deployment import (
+    OUTAGE,
+    Deployment,
+    Faults,
+    Idle,
+    deployment,
+)
 from benchmarks.support.traffic_load import PAUSE, PIECES, Load
-from benchmarks.support.traffic_truth import CROSSING, truth
+from benchmarks.support.traffic_truth import CROSSING, truth, while_full
 
-#: Streams a second, for so many seconds, and the seconds at which Redis goes.
-RATE, SECONDS, OUTAGES = 50.0, 300.0, (100.0, 200.0)
-QUICK_RATE, QUICK_SECONDS, QUICK_OUTAGES = 15.0, 12.0, (4.0,)
+#: Streams a second, for so many seconds, and what happens to Redis at which seconds.
+RATE, SECONDS = 50.0, 300.0
+FAULTS = Faults(restarts=(100.0, 220.0), full=(130.0, 190.0))
+QUICK_RATE, QUICK_SECONDS = 15.0, 14.0
+QUICK_FAULTS = Faults(restarts=(4.0,), full=(8.0, 11.0))
 #: Of the rate, what must be reached for the row to mean anything.
 REACHED = 0.98
 #: MiB by which the lasting worker may grow in the last four fifths of the load, and
@@ -30,7 +38,8 @@ are each replaced after 100 to 150 requests. Clients begin {RATE:g} streams a se
 through both, for {SECONDS:g} s; an answer is {PIECES} pieces from a model behind a
 socket of its own, over {PIECES * PAUSE:.1f} s. A tenth is stopped, at any moment of the
 answer or just after it, through either gunicorn; 3 % of the clients leave. Redis is
-killed twice and comes back {OUTAGE:g} s later, empty.
+killed twice and comes back {OUTAGE:g} s later, empty. Between the two it is full for a
+minute: it refuses what is new (`noeviction`), and goes on with what it knows.
 
 What is held is compared while nothing runs: before the load, when every thread of the
 servers has been in use and has its connection to Redis, and after it. Memory is the
@@ -54,12 +63,13 @@ def measure(quick: bool = False) -> Row:
     seconds = QUICK_SECONDS if quick else SECONDS
     with deployment() as servers:
         start, objects = servers.warm_up(), servers.objects()
-        load = servers.run(rate, seconds, QUICK_OUTAGES if quick else OUTAGES)
+        load = servers.run(rate, seconds, QUICK_FAULTS if quick else FAULTS)
         left = servers.tasks_left()
         end = servers.rest(start)
         figures = [
             _reached(load, rate),
             *truth(load.streams, servers.ends_noted()),
+            *while_full(load.streams, servers.full),
             *_servers(servers),
             Figure(what="tasks left in the store", ours=f"{left}", **at_most(left, 0)),
             *(_held(what, start, end) for what in ("threads", "sockets", "files")),
@@ -150,7 +160,11 @@ def _draw(servers: Deployment, load: Load, axes: Any) -> None:
     numbers = [number for _, number in load.is_open]
     _line(counts, "0.5", "open streams, of all workers", opened, numbers)
     for moment in servers.restarts:
-        _mark(axes, moment - began)
+        text = "Redis is killed,\ncomes back empty"
+        _mark(axes, moment - began, moment - began + OUTAGE, text)
+    if servers.full:
+        start, end = servers.full
+        _mark(axes, start - began, end - began, "Redis is full")
     axes.set(xlabel="seconds", ylabel="MiB", ylim=(0, 1.25 * max(memory)))
     counts.set(ylabel="number", ylim=(0, 1.9 * max(files)))
     counts.spines["top"].set_visible(False)
@@ -171,11 +185,11 @@ def _line(
     )
 
 
-def _mark(axes: Any, moment: float) -> None:
-    axes.axvspan(moment, moment + OUTAGE, color="0.85", linewidth=0)
+def _mark(axes: Any, start: float, end: float, text: str) -> None:
+    axes.axvspan(start, end, color="0.85" if end - start < 10 else "0.93", linewidth=0)
     axes.annotate(
-        "Redis is killed,\ncomes back empty",
-        (moment + OUTAGE, 0.99),
+        text,
+        (end, 0.99) if end - start < 10 else (start, 0.88),
         xycoords=("data", "axes fraction"),
         xytext=(4, 0),
         textcoords="offset points",

@@ -1,4 +1,4 @@
-"""The servers of ``traffic``: two gunicorns, a model and a Redis that restarts."""
+"""The servers of ``traffic``: two gunicorns, a model and a Redis that fails."""
 
 import multiprocessing
 import re
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import httpx
@@ -49,6 +51,18 @@ class Idle:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What happens to Redis, in seconds since the load began.
+
+    :param restarts: when it is killed.
+    :param full: from when until when it has no memory for what is new.
+    """
+
+    restarts: Sequence[float]
+    full: tuple[float, float]
+
+
 @dataclass(slots=True)
 class Deployment:
     """The running servers, and what is seen of them on the way.
@@ -56,6 +70,7 @@ class Deployment:
     :param ends: the file that the workers append the end of each task to.
     :param samples: of the lasting worker, while the load runs.
     :param restarts: when Redis went.
+    :param full: when Redis became full, and when it had room again.
     """
 
     redis: RedisServer
@@ -65,6 +80,7 @@ class Deployment:
     clients: ProcessPoolExecutor
     samples: list[tuple[float, Holding]] = field(default_factory=list)
     restarts: list[float] = field(default_factory=list)
+    full: list[float] = field(default_factory=list)
 
     @property
     def urls(self) -> tuple[str, str]:
@@ -100,24 +116,32 @@ class Deployment:
         idle = self.hold()
         return max(idle.lasting.threads, idle.recycled.threads) <= THREADS + 1
 
-    def run(self, rate: float, seconds: float, outages: Sequence[float]) -> Load:
-        """Send the load, and restart Redis at some moments of it."""
+    def run(self, rate: float, seconds: float, faults: Faults) -> Load:
+        """Send the load, and let Redis fail at some moments of it."""
         began = time.monotonic()
-        plan = [
-            (began + moment + after, act)
-            for moment in outages
-            for after, act in ((0.0, self._kill), (OUTAGE, self.redis.start))
-        ]
+        plan: list[tuple[float, Callable[[], None]]] = []
+        for moment in faults.restarts:
+            plan.append((began + moment, self._kill))
+            plan.append((began + moment + OUTAGE, self.redis.start))
+        for moment, maxmemory in zip(faults.full, ("1", "0"), strict=True):
+            plan.append((began + moment, partial(self._limit, maxmemory)))
+        plan.sort(key=itemgetter(0))
         running = self.clients.submit(drive, self.urls, rate, seconds)
         while wait([running], 1).not_done:
             if plan and time.monotonic() > plan[0][0]:
                 plan.pop(0)[1]()
-            self.samples.append((time.monotonic(), self.hold().lasting))
+            # Not the recycled ones: on a busy machine there may be none for a moment.
+            held = most(children(self.lasting.process.pid))
+            self.samples.append((time.monotonic(), held))
         return running.result()
 
     def _kill(self) -> None:
         self.restarts.append(time.monotonic())
         self.redis.kill()
+
+    def _limit(self, maxmemory: str) -> None:
+        self.full.append(time.monotonic())
+        self.redis.ask("CONFIG", "SET", "maxmemory", maxmemory)
 
     def rest(self, start: Idle) -> Idle:
         """Wait until nothing is held that was not at the start, but not for ever."""

@@ -44,6 +44,29 @@ def truth(streams: Sequence[Stream], noted: Noted) -> list[Figure]:
     ]
 
 
+def while_full(streams: Sequence[Stream], full: Sequence[float]) -> list[Figure]:
+    """Count what became of the streams that began while the store was full.
+
+    :param full: when it became full, and when it had room again.
+    """
+    began, ended = full
+    inside = [x for x in streams if began < x.begun_at and x.ended_at < ended]
+    stops = [stream for stream in inside if stream.fate == "stop"]
+    missing = sum(stream.stop[0] == 404 for stream in stops)
+    return [
+        Figure(
+            what="streams while Redis was full",
+            ours=f"{len(inside):,}",
+            beside=f"stops {_answers(stops)}",
+        ),
+        Figure(
+            what="their stops answered 404",
+            ours=f"{missing}",
+            **at_most(missing, 0),
+        ),
+    ]
+
+
 def _is_broken(stream: Stream) -> bool:
     is_left = stream.fate == "leave" and stream.task_id
     return bool(stream.problem) or not (is_left or stream.is_whole)

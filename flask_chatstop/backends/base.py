@@ -90,7 +90,7 @@ class StopBackend(abc.ABC):
         killed worker are gone after the lease.
     :param retention: seconds that an ended task stays known, so that a late stop gets a
         true answer.
-    :param timeout: seconds that one call may take.
+    :param timeout: seconds that one call may take; at most the lease.
     :raises ConfigurationError: one of them is not a valid number of seconds.
     """
 

@@ -1,7 +1,6 @@
 """Hosts with a wrong clock or a full disk, and a store that is none for several."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -15,18 +14,14 @@ import pytest
 from flask_chatstop import StopOutcome
 from flask_chatstop.backends import backend_from_url
 from flask_chatstop.testing import ALICE, new_record, wait_until
+from tests.faults.clock import build_clock
 from tests.faults.deployment import LEASE, Deployment, deployment
 from tests.faults.stores import Store
 
 
 @pytest.fixture
 def clock(tmp_path: Path) -> Path:
-    """Build what shifts the clock of a process."""
-    if not shutil.which("cc"):
-        pytest.skip("there is no C compiler to build a wrong clock with")
-    library, source = tmp_path / "clock.so", Path(__file__).with_name("wrong_clock.c")
-    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
-    return library
+    return build_clock(tmp_path)
 
 
 def test_a_clock_two_hours_off_changes_no_lease_no_stop_and_no_truth(

@@ -1,134 +1,88 @@
-"""Stores that a test can take away from its workers and give back."""
+"""Stores that a test can take away from its workers, fill, and give back.
+
+Each has the same ways to fail. It may be away; it may answer and take no writes, as a
+primary does that became a replica; it may have no room for a task that is new; and it
+may refuse one task. Its attributes say which of these it has.
+"""
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Event, Lock
-from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, create_engine, make_url, text
 
 from flask_chatstop import (
-    BackendError,
     EndReason,
     MemoryBackend,
     Owner,
+    RecordRefused,
     StopBackend,
     StopOutcome,
-    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.backends.redis.scripts import key
 from tests.support.resetting_proxy import ResettingProxy
 from tests.support.servers.redis import RedisServer
+from tests.support.strict_tables import ANY, TABLES, StrictTable
 
 #: Seconds; long, since a call that is late on a busy machine is one that failed.
-TIMEOUT = 2.0
+TIMEOUT = 10.0
 #: While its lock is held, a call takes as long as it may.
 SQLITE_TIMEOUT = 0.5
 
 
-class Line(StopBackend):
-    """What leads from one worker to its store, and can be cut or lose its rings."""
+class StrictMemory(MemoryBackend):
+    """A store of one process that refuses what a test tells it to."""
 
-    def __init__(self, store: StopBackend) -> None:
-        super().__init__(
-            lease=store.lease, retention=store.retention, timeout=store.timeout
-        )
-        self._store = store
-        self.is_cut = False
-        self.is_deaf = False
-        #: Rings that have not been heard: they are lost, or late.
-        self.unheard: set[str] = set()
-        self._heard: Callable[[Collection[str]], None] | None = None
-        self._lock = Lock()
-        self._calls = 0
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no call is under way that went out before the line was cut."""
-        return self._calls == 0
-
-    def ring_late(self) -> None:
-        """Let the worker hear what it did not."""
-        unheard, self.unheard = self.unheard, set()
-        if self._heard is not None:
-            self._heard(unheard)
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[str] = set()
 
     def announce(self, record: TaskRecord) -> bool:
-        with self._reached() as store:
-            return store.announce(record)
+        self._look_at(record.task_id)
+        self._look_at(ANY)
+        return super().announce(record)
 
     def renew(self, records: Sequence[TaskRecord]) -> set[str]:
-        with self._reached() as store:
-            return store.renew(records)
+        for record in records:
+            self._look_at(record.task_id)
+            if not self.tasks(task_id=record.task_id):
+                self._look_at(ANY)
+        return super().renew(records)
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        with self._reached() as store:
-            return store.stop(task_id, owner)
+        self._look_at(task_id)
+        return super().stop(task_id, owner)
 
     def end(self, record: TaskRecord, reason: EndReason) -> bool:
-        with self._reached() as store:
-            return store.end(record, reason)
+        self._look_at(record.task_id)
+        return super().end(record, reason)
 
-    def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        with self._reached() as store:
-            return store.stops(worker_id, task_ids)
-
-    def tasks(self, **wanted: Any) -> list[TaskInfo]:
-        with self._reached() as store:
-            return store.tasks(**wanted)
-
-    def listen(
-        self,
-        worker_id: str,
-        running: Callable[[], Collection[str]],
-        heard: Callable[[Collection[str]], None],
-        closing: Event,
-    ) -> None:
-        def heard_unless_deaf(task_ids: Collection[str]) -> None:
-            if self.is_deaf or self.is_cut:
-                self.unheard.update(task_ids)
-            else:
-                heard(task_ids)
-
-        self._heard = heard
-        with self._reached():
-            pass
-        self._store.listen(worker_id, running, heard_unless_deaf, closing)
-
-    def check(self) -> None:
-        with self._reached() as store:
-            store.check()
-
-    def close(self) -> None:
-        self._store.close()
-
-    @contextmanager
-    def _reached(self) -> Iterator[StopBackend]:
-        self._count(1)  # before the look: it may be cut meanwhile
-        try:
-            if self.is_cut:
-                raise BackendError("the line is cut")
-            yield self._store
-        finally:
-            self._count(-1)
-
-    def _count(self, calls: int) -> None:
-        with self._lock:
-            self._calls += calls
+    def _look_at(self, task_id: str) -> None:
+        if task_id in self.refused:
+            raise RecordRefused("a rule of the store's own")
 
 
 class MemoryStore:
-    """One that is never away."""
+    """One that is never away.
 
-    can_break = can_expire = False
-    loses_data = has_sockets = False
+    Its methods that do harm are called only where its attributes allow it.
+    """
+
+    can_break = can_expire = can_be_read_only = False
+    #: When it breaks, and for a task that it is told to refuse.
+    loses_data = loses_refused = False
+    #: When it takes no writes any more, and a call may be under way on one.
+    cuts_connections = False
+    #: A stop that finds nothing fails while it is full: the task may run.
+    tells_that_it_is_full = False
+    #: Workers are rung by sockets that somebody may remove.
+    has_sockets = False
 
     def __init__(self) -> None:
-        self._store = MemoryBackend()
+        self._store = StrictMemory()
 
     def open(self, lease: float = 60.0) -> StopBackend:
         return self._store
@@ -141,6 +95,24 @@ class MemoryStore:
 
     def remove_sockets(self) -> None:
         raise NotImplementedError
+
+    def make_read_only(self) -> None:
+        raise NotImplementedError
+
+    def make_writable(self) -> None:
+        """Do nothing, since it is."""
+
+    def refuse(self, task_id: str) -> None:
+        self._store.refused.add(task_id)
+
+    def accept(self, task_ids: Sequence[str]) -> None:
+        self._store.refused.difference_update(task_ids)
+
+    def fill(self) -> None:
+        self.refuse(ANY)
+
+    def make_room(self) -> None:
+        self.accept([ANY])
 
     def close(self) -> None:
         self._store.close()
@@ -160,6 +132,8 @@ class SQLiteStore(MemoryStore):
         self._lock = sqlite3.connect(
             path, timeout=10, isolation_level=None, check_same_thread=False
         )
+        for statement in TABLES["sqlite"]:
+            self._lock.execute(statement)
 
     def open(self, lease: float = 60.0) -> StopBackend:
         return DatabaseBackend(self._url, lease=lease, timeout=SQLITE_TIMEOUT)
@@ -177,6 +151,13 @@ class SQLiteStore(MemoryStore):
             if path.is_socket():
                 path.unlink(missing_ok=True)
 
+    def refuse(self, task_id: str) -> None:
+        self._lock.execute("INSERT INTO refused VALUES (?)", [task_id])
+
+    def accept(self, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            self._lock.execute("DELETE FROM refused WHERE task_id = ?", [task_id])
+
     def close(self) -> None:
         self._lock.close()
 
@@ -184,15 +165,17 @@ class SQLiteStore(MemoryStore):
 class DatabaseStore(MemoryStore):
     """A server behind a network that breaks.
 
+    :param admin: a URL past that network, whose user may do anything.
     :param default_port: where such a server listens.
     """
 
-    can_break = can_expire = True
+    can_break = can_expire = can_be_read_only = True
 
-    def __init__(self, url: str, default_port: int) -> None:
-        own = make_url(url)
-        self._proxy = ResettingProxy(own.port or default_port).__enter__()
-        self._url = own.set(host="127.0.0.1", port=self._proxy.port)
+    def __init__(self, admin: str | URL, default_port: int) -> None:
+        url = make_url(admin)
+        self._admin = StrictTable(create_engine(url, isolation_level="AUTOCOMMIT"))
+        self._proxy = ResettingProxy(url.port or default_port).__enter__()
+        self._url = url.set(host="127.0.0.1", port=self._proxy.port)
 
     def open(self, lease: float = 60.0) -> StopBackend:
         return DatabaseBackend(self._url, lease=lease, timeout=TIMEOUT)
@@ -203,14 +186,68 @@ class DatabaseStore(MemoryStore):
     def give_back(self) -> None:
         self._proxy.admit()
 
+    def refuse(self, task_id: str) -> None:
+        self._admin.refuse(task_id)
+
+    def accept(self, task_ids: Sequence[str]) -> None:
+        self._admin.accept(task_ids)
+
     def close(self) -> None:
+        self.make_writable()
         self._proxy.__exit__()
+        self._admin.close()
+
+
+class PostgreSQLStore(DatabaseStore):
+    """Its sessions that are open stay read-only when it is writable again."""
+
+    cuts_connections = True
+
+    def make_read_only(self) -> None:
+        self._alter("SET default_transaction_read_only = on")
+        self._admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    def make_writable(self) -> None:
+        self._alter("RESET default_transaction_read_only")
+
+    def _alter(self, setting: str) -> None:
+        self._admin.execute(f"ALTER DATABASE {self._url.database} {setting}")
+
+
+class MariaDBStore(DatabaseStore):
+    """A server of the test's own, since all of its databases are made read-only."""
+
+    def __init__(self, root: str, default_port: int) -> None:
+        url = make_url(root)
+        server = create_engine(url)
+        # Its own database has tables that take no triggers, and root may write to a
+        # server that is read-only.
+        with server.connect() as connection:
+            connection.execute(text("CREATE OR REPLACE DATABASE protocol"))
+            connection.execute(text("CREATE OR REPLACE USER chat@'127.0.0.1'"))
+            connection.execute(text("GRANT ALL ON protocol.* TO chat@'127.0.0.1'"))
+        server.dispose()
+        backend = DatabaseBackend(url.set(database="protocol"))
+        backend.create_table()
+        backend.close()
+        super().__init__(url.set(database="protocol"), default_port)
+        self._url = self._url.set(username="chat", password=None)
+
+    def make_read_only(self) -> None:
+        self._admin.execute("SET GLOBAL read_only = 1")
+
+    def make_writable(self) -> None:
+        self._admin.execute("SET GLOBAL read_only = 0")
 
 
 class RedisStore(MemoryStore):
     """A server that is killed and comes back empty."""
 
-    can_break = can_expire = loses_data = True
+    can_break = can_expire = can_be_read_only = True
+    loses_data = loses_refused = tells_that_it_is_full = True
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -227,6 +264,25 @@ class RedisStore(MemoryStore):
         if not self._is_up:
             self._server.start()
             self._is_up = True
+
+    def make_read_only(self) -> None:
+        self._server.ask("REPLICAOF", "127.0.0.1", "1")
+
+    def make_writable(self) -> None:
+        self._server.ask("REPLICAOF", "NO", "ONE")
+
+    def refuse(self, task_id: str) -> None:
+        self._server.ask("SET", f"chatstop:{key(task_id)}", "somebody else's")
+
+    def accept(self, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            self._server.ask("DEL", f"chatstop:{key(task_id)}")
+
+    def fill(self) -> None:
+        self._server.ask("CONFIG", "SET", "maxmemory", "1")
+
+    def make_room(self) -> None:
+        self._server.ask("CONFIG", "SET", "maxmemory", "0")
 
     def close(self) -> None:
         self.give_back()

@@ -1,25 +1,24 @@
-"""Three workers of one store as a state machine, and what a stop promises in it."""
+"""Three workers of one store as a state machine: all that may happen to them."""
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
 from functools import partial
 
+from gevent import GreenletExit, Timeout
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     MultipleResults,
-    RuleBasedStateMachine,
     initialize,
+    invariant,
     multiple,
     precondition,
     rule,
 )
 
-from flask_chatstop import EndReason, StopOutcome
+from flask_chatstop import EndReason
 from flask_chatstop.testing import wait_until
-from tests.support.breakable_stores import (
-    Line,
-    MemoryStore,
-)
+from tests.support.promises import Promises
 from tests.support.worker_under_test import Generation, WorkerUnderTest, at_once
 
 USERS = ["alice", "bob"]
@@ -27,40 +26,23 @@ BEGUN = st.sampled_from(USERS), st.booleans()
 NUMBERS = st.integers(0, 2)
 
 
-class Protocol(RuleBasedStateMachine):
-    """Three workers of one store, and all that may happen to them.
+#: Whatever is raised in a thread: the first two end it.
+_RECONCILERS = [SystemExit, GreenletExit, Timeout, MemoryError]
+#: Another error in a call of the reconciler's is one of the record that it is about,
+#: as if the store refused it.
+_LISTENERS = [*_RECONCILERS, ZeroDivisionError]
+RAISED = st.sampled_from(
+    [("chatstop_reconciler", error) for error in _RECONCILERS]
+    + [("chatstop_listener", error) for error in _LISTENERS]
+)
 
-    The promise: when a stop was answered with success, its task has stopped after one
-    sweep of its worker at the latest. Only this excuses it: the store has lost its
-    data before the worker has heard of the stop.
-    """
 
-    store = MemoryStore()
+class Protocol(Promises):
+    """All that may happen to three workers of one store, in any order."""
+
     generations: Bundle[Generation] = Bundle("generations")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_away = False
-        self.probe = self.store.open()
-        self.workers = [
-            WorkerUnderTest(f"worker {number}", Line(self.store.open()))
-            for number in range(3)
-        ]
-
-    @property
-    def alive(self) -> list[WorkerUnderTest]:
-        return [worker for worker in self.workers if not worker.is_dead]
-
-    def worker(
-        self, number: int, after: WorkerUnderTest | None = None
-    ) -> WorkerUnderTest:
-        """Give one that is alive; 0 is the one that it is counted from."""
-        alive = self.alive
-        start = alive.index(after) if after in alive else 0
-        return alive[(start + number) % len(alive)]
-
-    def is_down(self, worker: WorkerUnderTest) -> bool:
-        return self.is_away or worker.line.is_cut
+    #: How many there were, in all runs.
+    operations = 0
 
     @initialize(
         target=generations,
@@ -100,7 +82,8 @@ class Protocol(RuleBasedStateMachine):
         worker = self.worker(number)
         stranger = next(user for user in USERS if user != generation.user)
         status, _ = worker.stop(generation.task.id, stranger)
-        assert status in ({404, 503} if self.may_fail(worker) else {404})
+        may_fail = self.may_fail(worker) or self.is_full or generation.is_refused
+        assert status in ({404, 503} if may_fail else {404})
 
     @rule(generation=generations, number=st.none() | NUMBERS)
     def finish(self, generation: Generation, number: int | None) -> None:
@@ -130,7 +113,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def sweep(self, number: int) -> None:
         worker = self.worker(number)
-        if not self.is_down(worker):
+        if not (self.is_down(worker) or self.is_read_only):
             self.sweep_all([worker])
 
     # what happens to lines, stores and workers
@@ -140,8 +123,9 @@ class Protocol(RuleBasedStateMachine):
     def take_the_store_away(self) -> None:
         if self.store.loses_data:
             for generation in self.all_generations():
-                generation.may_be_unknown = True
-                generation.was_promised_to_stop &= not generation.must_stop
+                generation.is_refused = False
+                self.lose(generation)
+            self.is_full = self.is_read_only = False
         self.store.take_away()
         self.is_away = True
         for worker in self.workers:
@@ -152,6 +136,67 @@ class Protocol(RuleBasedStateMachine):
     def give_the_store_back(self) -> None:
         self.store.give_back()
         self.is_away = False
+
+    @precondition(lambda self: self.store.can_be_read_only and self.is_well)
+    @rule()
+    def let_the_store_take_no_writes(self) -> None:
+        self.store.make_read_only()
+        self.is_read_only = True
+        for worker in self.workers:
+            worker.is_shaken = True
+            worker.is_doubtful |= self.store.cuts_connections
+
+    @precondition(lambda self: self.is_read_only and not self.is_away)
+    @rule()
+    def let_the_store_take_writes_again(self) -> None:
+        self.store.make_writable()
+        self.is_read_only = False
+
+    @precondition(lambda self: self.is_well)
+    @rule()
+    def fill_the_store(self) -> None:
+        for generation in self.all_generations():
+            generation.end_may_be_unknown |= generation.may_be_unknown
+        self.store.fill()
+        self.is_full = True
+
+    @precondition(lambda self: self.is_full and not self.is_away)
+    @rule()
+    def give_the_store_room(self) -> None:
+        self.store.make_room()
+        self.is_full = False
+
+    @precondition(lambda self: self.is_well)
+    @rule(target=generations, number=NUMBERS, user=BEGUN[0], ends_when_stopped=BEGUN[1])
+    def begin_one_that_the_store_refuses(
+        self, number: int, user: str, ends_when_stopped: bool
+    ) -> Generation:
+        task_id = str(uuid.uuid4())
+        self.store.refuse(task_id)
+        return self.begin_one(number, user, ends_when_stopped, task_id)
+
+    @precondition(lambda self: self.is_well)
+    @rule(generation=generations)
+    def refuse(self, generation: Generation) -> None:
+        if not generation.is_refused:
+            generation.is_refused = generation.end_may_be_unknown = True
+            self.store.refuse(generation.task.id)
+            if self.store.loses_refused:
+                self.lose(generation)
+
+    @precondition(lambda self: self.is_well)
+    @rule()
+    def accept_what_was_refused(self) -> None:
+        self.accept_all()
+
+    @rule(number=NUMBERS, raised=RAISED)
+    def raise_in_a_thread(
+        self, number: int, raised: tuple[str, type[BaseException]]
+    ) -> None:
+        worker = self.worker(number)
+        name, error = raised
+        worker.line.errors[name] = error
+        worker.is_shaken = True
 
     @precondition(lambda self: not any(b.line.is_cut for b in self.alive))
     @rule(number=NUMBERS)
@@ -165,7 +210,7 @@ class Protocol(RuleBasedStateMachine):
         for worker in self.alive:
             worker.line.is_cut = False
 
-    @precondition(lambda self: self.store.can_expire and not self.is_away)
+    @precondition(lambda self: self.store.can_expire and self.is_well)
     @precondition(lambda self: any(b.line.is_cut for b in self.alive))
     @rule()
     def let_the_leases_of_one_that_is_cut_off_run_out(self) -> None:
@@ -173,7 +218,7 @@ class Protocol(RuleBasedStateMachine):
             if worker.line.is_cut:
                 self.let_leases_run_out(worker)
 
-    @precondition(lambda self: self.store.can_expire and not self.is_away)
+    @precondition(lambda self: self.store.can_expire and self.is_well)
     @precondition(lambda self: not any(b.line.is_cut for b in self.alive))
     @rule(generation=generations, number=st.integers(1, 2))
     def stop_one_that_is_cut_off_for_longer_than_its_lease(
@@ -187,7 +232,7 @@ class Protocol(RuleBasedStateMachine):
         self.stop_through(elsewhere, generation, may_end=False)
         self.let_leases_run_out(worker)
 
-    @precondition(lambda self: self.store.can_expire and not self.is_away)
+    @precondition(lambda self: self.store.can_expire and self.is_well)
     @precondition(lambda self: len(self.alive) == 3)
     @rule(number=NUMBERS)
     def die(self, number: int) -> None:
@@ -200,93 +245,20 @@ class Protocol(RuleBasedStateMachine):
         wait_until(lambda: worker.line.is_quiet)
         # In its name, since nobody waits for a lease of a minute to run out.
         heir = self.store.open(lease=0.1)
-        heir.renew([generation.task.record for generation in worker.generations])
-        for generation in worker.generations:
+        lapsing = [x for x in worker.generations if not x.is_refused]
+        heir.renew([generation.task.record for generation in lapsing])
+        for generation in lapsing:
             generation.may_be_unknown = True
             wait_until(lambda known=generation: not self.knows(known))  # type: ignore[misc]
         heir.close()
 
-    # what must hold
+    def lose(self, generation: Generation) -> None:
+        """Note that the store has lost it, and a stop that nobody has heard."""
+        generation.may_be_unknown = True
+        generation.was_promised_to_stop &= not generation.must_stop
 
-    def begin_one(self, number: int, user: str, ends_when_stopped: bool) -> Generation:
-        worker = self.worker(number)
-        generation = worker.begin(user, ends_when_stopped)
-        generation.may_be_unknown = self.may_fail(worker)
-        return generation
-
-    def stop_through(
-        self, worker: WorkerUnderTest, generation: Generation, *, may_end: bool
-    ) -> None:
-        may_be = self.answers_to(worker, generation, may_end)
-        generation.was_asked_to_stop = True
-        status, outcome = worker.stop(generation.task.id, generation.user)
-        assert status in may_be, f"{status} {outcome} of {generation}, not {may_be}"
-        if status == 200:
-            assert outcome in ("stopping", "stopped", "ended")
-            generation.was_promised_to_stop = True
-
-    def answers_to(
-        self, worker: WorkerUnderTest, generation: Generation, may_end: bool
-    ) -> set[int]:
-        may_end |= generation.ends_when_stopped and generation.task.stopped
-        if generation.worker is worker and generation.runs and not may_end:
-            return {200}
-        if self.is_down(worker) and generation.runs and not may_end:
-            return {503}
-        may_be = {503} if self.may_fail(worker) else set()
-        if generation.worker.is_dead:
-            return may_be | ({404} if generation.runs else {200, 404})
-        return may_be | ({200, 404} if generation.may_be_unknown else {200})
-
-    def may_fail(self, worker: WorkerUnderTest) -> bool:
-        return self.is_down(worker) or worker.is_doubtful
-
-    def knows(self, generation: Generation) -> bool:
-        return bool(self.probe.tasks(task_id=generation.task.id))
-
-    def all_generations(self) -> Iterator[Generation]:
-        for worker in self.workers:
-            yield from worker.generations
-
-    def sweep_all(self, workers: list[WorkerUnderTest]) -> None:
-        running = [g for worker in workers for g in worker.generations if g.runs]
-        for worker in workers:
-            worker.sweep()
-        wait_until(lambda: all(worker.has_its_store for worker in workers))
-        wait_until(lambda: not any(g.must_stop for g in running))
-        wait_until(lambda: all(self.knows(g) or not g.runs for g in running))
-        for generation in running:
-            if generation.runs:
-                generation.may_be_unknown = False
-        for worker in workers:
-            worker.is_doubtful = False
-
-    def teardown(self) -> None:
-        try:
-            self.store.give_back()
-            for worker in self.alive:
-                worker.line.is_cut = False
-            self.sweep_all(self.alive)
-            alive = [g for worker in self.alive for g in worker.generations]
-            for generation in alive:
-                generation.task.end(EndReason.FINISHED)
-            for generation in alive:
-                self.check_end(generation)
-        finally:
-            for worker in self.workers:
-                worker.close()
-            self.probe.close()
-
-    def check_end(self, generation: Generation) -> None:
-        reason = generation.task.end_reason
-        is_stopped = generation.task.stopped
-        assert reason is (EndReason.STOPPED if is_stopped else EndReason.FINISHED)
-        assert generation.was_asked_to_stop or not is_stopped
-        wait_until(lambda: len(generation.signals) == 1)
-        assert [end.reason for end in generation.ends] == [reason]
-        assert generation.signals == [reason]
-        outcomes = {StopOutcome.STOPPED if is_stopped else StopOutcome.ENDED}
-        if self.store.loses_data and generation.may_be_unknown:
-            outcomes.add(StopOutcome.MISSING)
-        owner = generation.task.record.owner
-        wait_until(lambda: self.probe.stop(generation.task.id, owner) in outcomes)
+    @invariant()
+    def nothing_ends_twice(self) -> None:
+        Protocol.operations += 1
+        for generation in self.all_generations():
+            assert len(generation.ends) <= 1 and len(generation.signals) <= 1

@@ -16,7 +16,7 @@ from flask_chatstop import (
 )
 from flask_chatstop.config import AppState
 from flask_chatstop.worker import Worker
-from tests.support.breakable_stores import Line
+from tests.support.line import Line
 
 HEADERS = {"Authorization": "Bearer key"}
 #: Seconds that no test takes: nothing is swept unless a test wants it to be.
@@ -40,6 +40,10 @@ class Generation:
     was_promised_to_stop: bool = False
     #: The store may not have heard of it yet, or has lost it since.
     may_be_unknown: bool = False
+    #: The store refuses it.
+    is_refused: bool = False
+    #: The store refuses it, or has no room for it: it may never learn of the end.
+    end_may_be_unknown: bool = False
 
     def __post_init__(self) -> None:
         self.task.on_end(self.ends.append)
@@ -84,6 +88,8 @@ class WorkerUnderTest:
         self.is_dead = False
         #: It may not have found its store again since an outage.
         self.is_doubtful = False
+        #: It may take its store for lost, and not tell it of what begins.
+        self.is_shaken = False
         self.app = Flask(name)
         self.app.config["CHATSTOP_API_KEYS"] = {"key": "app"}
         self.app.config["CHATSTOP_BACKEND"] = line
@@ -104,9 +110,15 @@ class WorkerUnderTest:
     def worker(self) -> Worker:
         return AppState.of(self.app).worker
 
-    def begin(self, user: str, ends_when_stopped: bool) -> Generation:
+    def begin(
+        self, user: str, ends_when_stopped: bool, task_id: str | None = None
+    ) -> Generation:
         """Begin a generation by a request."""
-        body = {"user": user, "ends_when_stopped": ends_when_stopped}
+        body = {
+            "user": user,
+            "ends_when_stopped": ends_when_stopped,
+            "task_id": task_id,
+        }
         response = self.app.test_client().post("/begin", json=body, headers=HEADERS)
         assert response.status_code == 200, response.text
         return self.generations[-1]
@@ -129,12 +141,13 @@ class WorkerUnderTest:
 
     def close(self) -> None:
         self.line.is_cut = self.line.is_deaf = False
+        self.line.errors.clear()
         self.worker.close()
         task_ended.disconnect(self._note_end, self.app)
 
     def _begin(self) -> dict[str, str]:
         body = request.get_json()
-        task = self._chatstop.start(user=body["user"])
+        task = self._chatstop.start(user=body["user"], task_id=body["task_id"])
         self.generations.append(Generation(task, self, body["ends_when_stopped"]))
         return {"task_id": task.id}
 

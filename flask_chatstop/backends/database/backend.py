@@ -42,9 +42,10 @@ class DatabaseBackend(StopBackend):
 
     On the engine of a URL, no call takes longer than ``timeout``. Beside an engine of
     yours, the backend has up to five connections of its own, made as the engine's are:
-    by the same creator, with the same handlers of events. It never waits in your pool.
-    Calls by psycopg 3 and PyMySQL end in time once they are connected; to connect takes
-    as long as you have configured. A ``StaticPool`` and the like are shared.
+    by the same creator, with the same handlers of events. It never waits in your pool,
+    and no longer than ``timeout`` for a connection. Calls by psycopg 3 and PyMySQL then
+    end in time; those by other drivers take as long as you have configured. A
+    ``StaticPool`` and the like are shared.
 
     :param source: a URL, a SQLAlchemy engine, or a function that returns an engine,
         like ``lambda: db.engine`` of Flask-SQLAlchemy. The function is called in the

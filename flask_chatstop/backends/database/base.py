@@ -1,6 +1,7 @@
 """What each dialect module provides: everything that differs between databases."""
 
 import abc
+import difflib
 import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine
 
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.sockets import can_read
+from flask_chatstop.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,7 @@ class Dialect(abc.ABC):
     def check_options(self, options: dict[str, Any]) -> None:  # noqa: B027
         """Do nothing if the driver would take these options of a URL.
 
-        It is not imported for that.
-
+        :raises ConfigurationError: it does not know the name of one.
         :raises ValueError: it would not take a value; the same for TypeError.
         """
 
@@ -164,6 +165,20 @@ def is_readable(sock: Any) -> bool:
         return False
     except Exception:  # drivers differ in what they raise for a closed connection
         return True
+
+
+def check_names(options: Collection[str], known: Collection[str], driver: str) -> None:
+    """Do nothing if a driver knows the names of all options.
+
+    :raises ConfigurationError: it does not; the message has the name and no value.
+    """
+    for name in sorted(set(options).difference(known)):
+        near = difflib.get_close_matches(name, known, 1, 0.7)
+        advice = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigurationError(
+            f"The database URL has the option {name!r}, which {driver} does not have"
+            f"{advice}"
+        )
 
 
 def refuses_data(error: Any) -> bool:

@@ -74,7 +74,8 @@ def parse_url(url: str | URL) -> URL:
     dialect.check_url(parsed)
     try:
         # SQLAlchemy converts the options that it knows.
-        options = parsed.get_dialect()().create_connect_args(parsed)[1]
+        url = parsed.difference_update_query(["plugin"])  # SQLAlchemy's own
+        options = url.get_dialect()().create_connect_args(url)[1]
         dialect.check_options(dict(options))
     except (TypeError, ValueError, ArgumentError):
         # Their message may quote a value, and that a password.

@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flask_chatstop.backends.database.base import Dialect
+from flask_chatstop.backends.database.connecting import Connecting
 from flask_chatstop.backends.database.dialects import dialect_of
 from flask_chatstop.backends.database.failures import failure
 from flask_chatstop.backends.database.opening import Source, open_engine
@@ -41,6 +42,7 @@ class Database:
         self._timeout = timeout
         self._engine: Engine | None = None
         self._turns: FairSemaphore | None = None
+        self._connecting: Connecting | None = None
         self._lock = threading.Lock()
         self._is_forking = False
         #: How often all connections were dropped, since they led to a wrong server.
@@ -68,7 +70,8 @@ class Database:
             opened = open_engine(self._source, self._timeout)
             with self._lock:
                 if self._engine is None:
-                    self._turns, self._engine = opened.turns, opened.engine
+                    self._turns, self._connecting = opened.turns, opened.connecting
+                    self._engine = opened.engine
                     if dialect_of(opened.engine).is_file:
                         files.add(self)
         return self._engine
@@ -104,7 +107,7 @@ class Database:
             with ExitStack() as stack:
                 # It waits for its turn, since the pool has no room for one more.
                 with self._turns.taken(deadline) if self._turns else nullcontext():
-                    opened = stack.enter_context(_connection(engine, deadline))
+                    opened = stack.enter_context(self._connection(engine, deadline))
                     opened[0].detach()
                 yield opened[1]
         except ChatStopError:
@@ -139,6 +142,8 @@ class Database:
         self._lock = threading.Lock()
         if self._turns is not None:
             self._turns = FairSemaphore(self._turns.places)
+        if self._connecting is not None:
+            self._connecting.after_fork()
         if self._engine is not None:
             self._engine.dispose(close=False)
 
@@ -154,7 +159,7 @@ class Database:
         while True:
             try:
                 with (
-                    _connection(engine, deadline) as (connection, driver),
+                    self._connection(engine, deadline) as (connection, driver),
                     dialect.bounded(driver, deadline),
                 ):
                     result = work(connection)
@@ -195,16 +200,23 @@ class Database:
     def _create(self, connection: Connection) -> None:
         self.dialect.create_table(connection, self._table)
 
-
-@contextmanager
-def _connection(engine: Engine, deadline: float) -> Iterator[tuple[Connection, Any]]:
-    """Take a connection that its server has not cut, and its driver's."""
-    is_stale = dialect_of(engine).is_stale
-    while True:
-        with engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            if is_stale(driver) and time.monotonic() < deadline:
-                connection.invalidate()
-                continue
-            yield connection, driver
-            return
+    @contextmanager
+    def _connection(
+        self, engine: Engine, deadline: float
+    ) -> Iterator[tuple[Connection, Any]]:
+        """Take a connection that its server has not cut, and its driver's."""
+        is_stale = dialect_of(engine).is_stale
+        while True:
+            pool, own = engine.pool, self._connecting
+            with own.connected(engine, deadline) if own else engine.connect() as taken:
+                driver = taken.connection.driver_connection
+                if is_stale(driver) and time.monotonic() < deadline:
+                    taken.invalidate()
+                    continue
+                try:
+                    yield taken, driver
+                finally:
+                    if engine.pool is not pool and not taken.invalidated:
+                        # All were dropped meanwhile. The old pool would not close it.
+                        taken.detach()
+                return

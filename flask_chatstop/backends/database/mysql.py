@@ -3,6 +3,7 @@
 They have no ``UPDATE ... RETURNING`` and no push: each worker polls.
 """
 
+import inspect
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from sqlalchemy.exc import IntegrityError
 
 from flask_chatstop.backends.database.base import (
     Dialect,
+    check_names,
     is_readable,
     refuses_data,
     sqlstate_of,
@@ -52,6 +54,14 @@ class MySQL(Dialect):
 
     def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
         return MySQLQueries(table, lease=lease, retention=retention)
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        # Unlike psycopg, it may be imported before gevent patches: it looks up what it
+        # takes from the socket module when it uses it.
+        from pymysql.connections import Connection as Driver
+
+        known = inspect.signature(Driver.__init__).parameters
+        check_names(options, known, "PyMySQL")
 
     def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
         seconds = max(1, int(timeout))

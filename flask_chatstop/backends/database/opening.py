@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
+from flask_chatstop.backends.database.connecting import Connecting
 from flask_chatstop.backends.database.dialects import dialect_of
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.backends.secrets import text_of_others
@@ -23,10 +24,13 @@ class Opened:
 
     :param turns: bounds the connections of an engine of the backend's own. It is None
         where the engine's connections are the app's.
+    :param connecting: bounds how long it takes to connect. It is None where that is
+        the driver's to bound.
     """
 
     engine: Engine
     turns: FairSemaphore | None
+    connecting: Connecting | None = None
 
 
 def open_engine(source: Source, timeout: float) -> Opened:
@@ -82,4 +86,6 @@ def _open_beside(engine: Engine) -> Opened:
     )
     options = dict(engine.get_execution_options())
     options.pop("isolation_level", None)
-    return Opened(beside.execution_options(**options), FairSemaphore(places))
+    return Opened(
+        beside.execution_options(**options), FairSemaphore(places), Connecting(places)
+    )

@@ -32,6 +32,7 @@ from sqlalchemy.engine import interfaces
 from flask_chatstop.backends.database.base import (
     Dialect,
     Listening,
+    check_names,
     refuses_data,
     sqlstate_of,
 )
@@ -40,6 +41,7 @@ from flask_chatstop.backends.database.postgresql_connection import (
     bounded,
     hear_notifications,
 )
+from flask_chatstop.backends.database.postgresql_keywords import KEYWORDS
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.table import REPLACED
 
@@ -71,6 +73,7 @@ class PostgreSQL(Dialect):
         return PostgreSQLQueries(table, lease=lease, retention=retention)
 
     def check_options(self, options: dict[str, Any]) -> None:
+        check_names(options, KEYWORDS, "PostgreSQL")
         for name in _NUMBERS.intersection(options):
             int(options[name])
 

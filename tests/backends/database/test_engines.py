@@ -271,3 +271,27 @@ def test_a_connection_that_was_busy_when_a_stop_was_interrupted_is_not_used_agai
     signal.signal(signal.SIGUSR1, before)
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
     assert [x for x in caplog.records if x.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("fixture", ["postgresql_url", "mariadb_url"])
+def test_a_connection_that_is_in_use_while_all_are_dropped_is_closed(
+    fixture: str, request: pytest.FixtureRequest, open_backend: Open
+) -> None:
+    backend = open_backend(request.getfixturevalue(fixture))
+    drivers: list[Any] = []
+
+    def work(connection: Connection) -> None:
+        drivers.append(connection.connection.driver_connection)
+        if len(drivers) == 1:
+            backend.engine.dispose()  # as another call does when the primary changes
+
+    for _ in range(3):
+        backend._database.run(work)
+    dropped, kept, same = drivers
+    assert is_closed(dropped)
+    assert kept is same and not is_closed(kept)
+
+
+def is_closed(driver: Any) -> bool:
+    """Tell it of a connection of psycopg, or of PyMySQL."""
+    return bool(driver.closed) if hasattr(driver, "closed") else not driver.open

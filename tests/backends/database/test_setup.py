@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from psycopg.pq import Conninfo
 from sqlalchemy import MetaData, create_engine, text
 
 from flask_chatstop import (
@@ -59,9 +60,9 @@ def test_a_url_picks_the_database_backend_and_nothing_is_connected(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    backend = backend_from_url(url, lease=1, retention=2, timeout=3)
+    backend = backend_from_url(url, lease=3, retention=2, timeout=1)
     assert isinstance(backend, DatabaseBackend)
-    assert (backend.lease, backend.retention, backend.timeout) == (1, 2, 3)
+    assert (backend.lease, backend.retention, backend.timeout) == (3, 2, 1)
     app_with(backend)
     assert list(tmp_path.iterdir()) == []
 
@@ -134,7 +135,7 @@ def test_what_is_no_database_is_refused(source: object, open_backend: Open) -> N
         "mysql://alice:s3cret%40@127.0.0.1:1/x",
         "mariadb://alice:s3cret%40@127.0.0.1/mysql",
         "postgresql://alice@127.0.0.1:1/x?password=s3cret%40",
-        "postgresql://alice:s3cret%40@127.0.0.1/postgres?bad=s3cret%40",
+        "postgresql://alice:s3cret%40@127.0.0.1/nowhere?application_name=s3cret%40",
     ],
 )
 def test_a_password_is_in_no_message(url: str, open_backend: Open) -> None:
@@ -160,6 +161,30 @@ def test_a_mistyped_option_is_refused_at_registration(url: str) -> None:
     with pytest.raises(ConfigurationError, match="option of the database URL") as error:
         app_with(url)
     assert "s3cret" not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("mysql+pymysql://u:s3cret@h/x?conect_timeout=5", "conect_timeout"),
+        ("mariadb://u:s3cret@h/x?ssl_ca=a&readtimeout=s3cret", "readtimeout"),
+        ("postgresql+psycopg://u:s3cret@h/x?conect_timeout=5", "conect_timeout"),
+        ("postgresql://u@h/x?sslmode=require&pasword=s3cret", "pasword"),
+    ],
+)
+def test_a_misspelt_name_of_an_option_is_named_at_registration(
+    url: str, name: str
+) -> None:
+    advice = f"has the option '{name}', .* did you mean"
+    with pytest.raises(ConfigurationError, match=advice) as error:
+        app_with(url)
+    assert "s3cret" not in "".join(traceback.format_exception(error.value))
+
+
+def test_every_option_of_a_driver_is_taken() -> None:
+    for option in Conninfo.get_defaults():
+        backend_from_url(f"postgresql://h/x?{option.keyword.decode()}=5")
+    backend_from_url("mysql://h/x?charset=utf8mb4&ssl_ca=a.pem&unix_socket=/a")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])

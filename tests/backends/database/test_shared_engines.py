@@ -1,18 +1,22 @@
 """A backend beside an engine whose connections an app holds."""
 
+import contextvars
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine, event, text
 
-from flask_chatstop import EndReason, StopOutcome
+from flask_chatstop import BackendError, EndReason, StopOutcome
 from flask_chatstop.backends.database import DatabaseBackend
-from flask_chatstop.testing import ALICE, listening, new_record
+from flask_chatstop.testing import ALICE, listening, new_record, wait_until
 from tests.support.worker_under_test import at_once
 
 Open = Callable[..., DatabaseBackend]
@@ -72,6 +76,55 @@ def test_an_engine_without_a_queue_of_connections_serves(
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
     is_shared = backend.engine.pool is engine.pool
     assert is_shared is (poolclass is StaticPool)
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Give a port where a connection is accepted and nobody speaks."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql+pymysql"])
+def test_connecting_as_the_app_does_takes_no_longer_than_the_timeout(
+    scheme: str, silent: int, open_backend: Open
+) -> None:
+    # Neither driver is told a time, and so they would try for long.
+    engine = create_engine(f"{scheme}://u@127.0.0.1:{silent}/x")
+    backend = open_backend(engine, timeout=0.3)
+    before = threading.active_count()
+    began = time.monotonic()
+    at_once(*[partial(fails_in_time, backend)] * 20)
+    assert time.monotonic() - began < 5
+    # Those that still try are few.
+    assert threading.active_count() <= before + 5
+
+
+def fails_in_time(backend: DatabaseBackend) -> None:
+    with pytest.raises(BackendError, match=r"in time|longer than the timeout"):
+        backend.announce(new_record())
+
+
+def test_a_connection_that_comes_too_late_serves_the_next_call(
+    open_engine: Callable[..., Engine], open_backend: Open
+) -> None:
+    may_connect, made = threading.Event(), []
+    engine = open_engine()
+    user = contextvars.ContextVar[str]("user")
+    user.set("alice")
+
+    @event.listens_for(engine, "do_connect")
+    def connect(*_: object) -> None:
+        made.append(user.get())  # a function of the app has its caller's context
+        assert may_connect.wait(10)
+
+    backend = open_backend(engine, timeout=0.3)
+    with pytest.raises(BackendError, match="longer than the timeout"):
+        backend.announce(new_record())
+    may_connect.set()
+    wait_until(lambda: backend.engine.pool.checkedin() == 1)  # type: ignore[attr-defined]
+    assert backend.announce(new_record())
+    assert made == ["alice"]
 
 
 PRELOADED = """
