@@ -220,7 +220,7 @@ def test_an_app_without_a_chatstop_is_named(command: str) -> None:
 
 
 def test_one_deleted_row_is_not_called_rows(sqlite_url: str) -> None:
-    with closing(DatabaseBackend(sqlite_url, lease=0.001)) as backend:
+    with closing(DatabaseBackend(sqlite_url, lease=1, timeout=1)) as backend:
         app = make_app(CHATSTOP_BACKEND=backend)
         assert run(app, "purge").output == "Deleted 0 rows.\n"
         backend.announce(new_record())
