@@ -151,8 +151,10 @@ def test_the_end_of_a_source_comes_after_its_last_line(
     source, gone = Source("One "), threading.Event()
 
     def pieces() -> Iterator[str]:
-        yield from source()
-        order.append("tool result written")
+        try:
+            yield from source()
+        finally:
+            order.append("tool result written")
 
     async def apieces() -> AsyncIterator[str]:
         yield "One "

@@ -50,7 +50,7 @@ def test_a_silent_model_is_hung_up_on_when_the_time_is_over(silent: Provider) ->
                 yield piece.decode()
 
     chat, ends = Chat(), list[GenerationEnd]()
-    task = start(chat, time_limit=0.3)
+    task = start(chat, time_limit=2)
     told = threading.Event()
     task.on_stop(told.set)
     response = chat_response(task, pieces(), on_end=ends.append)

@@ -135,6 +135,9 @@ class Ringer:
         except OSError:
             pass  # there is no doorbell, or its queue is full
 
+    def __del__(self) -> None:
+        self.close()  # that of an engine which nobody has closed
+
     def close(self) -> None:
         """Close the socket; the next ring opens another."""
         if self._socket is not None:

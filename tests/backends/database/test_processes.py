@@ -45,7 +45,7 @@ source = url
 if by_engine == "True":
     from sqlalchemy import create_engine
     source = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-backend = DatabaseBackend(source)
+backend = DatabaseBackend(source, timeout=10)  # SQLite's locks are not fair
 worker = Worker(backend)
 record = new_record()
 assert backend.announce(record)

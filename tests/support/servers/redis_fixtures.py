@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
@@ -12,17 +13,27 @@ from flask_chatstop.backends.redis import RedisBackend
 from tests.support.servers.redis import HAS_SERVER, RedisServer
 
 REDIS_URL = os.environ.get("CHATSTOP_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+#: The process of pytest-xdist that this is, from 1; 0 without it.
+PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1").removeprefix("gw")) + 1
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> str:
     """Give the URL of a Redis that is shared with others."""
-    with redis.Redis.from_url(REDIS_URL) as client:
+    url = _database_of_process(REDIS_URL)
+    with redis.Redis.from_url(url) as client:
         try:
             client.ping()
         except redis.ConnectionError:
             pytest.skip("no Redis there; set CHATSTOP_TEST_REDIS_URL")
-    return REDIS_URL
+    return url
+
+
+def _database_of_process(url: str) -> str:
+    """Return the URL of a database that tests in other processes do not use."""
+    parts = urlsplit(url)
+    number = int(parts.path.strip("/") or 0) + PROCESS
+    return urlunsplit(parts._replace(path=f"/{number}"))
 
 
 @pytest.fixture(scope="session")
