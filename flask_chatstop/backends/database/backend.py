@@ -33,9 +33,9 @@ _PURGE_INTERVAL = 60.0
 class DatabaseBackend(StopBackend):
     """Serve the processes of one host on SQLite, or many hosts on a database server.
 
-    PostgreSQL sends the worker of a stopped task a notification. A worker watches a
-    SQLite file every 10 ms. It polls MySQL and MariaDB (and PostgreSQL with a driver
-    other than psycopg 3) every 100 ms while tasks run.
+    PostgreSQL, MySQL and MariaDB notify the worker of a stopped task. A worker watches
+    a SQLite file every 10 ms. With a driver other than psycopg 3 and PyMySQL, and
+    where no notification arrives, it polls every 100 ms while tasks run.
 
     SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
     or a migration creates it. Expired rows are deleted without a command.
@@ -139,23 +139,40 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        def poll() -> None:
-            heard(self.stops(worker_id, running()))
+        def poll() -> Collection[str]:
+            stops = self.stops(worker_id, running())
+            heard(stops)
+            return stops
 
-        dialect = self._database.dialect
-        if not dialect.can_listen(self._listen.engine):
-            super().listen(worker_id, running, heard, closing)
-            return
+        def query(statement: str) -> object:
+            return self._run(lambda _, on: on.exec_driver_sql(statement).scalar())
+
+        def ring() -> None:
+            self._run(lambda queries, on: queries.ring(on, worker_id))
+
         before = self._connections_dropped()
 
         def is_outdated() -> bool:
             return self._connections_dropped() != before
 
-        with self._listen.detached() as driver:
+        dialect = self._database.dialect
+        if dialect.can_listen(self._listen.engine):
+            engine = self._listen.engine
             listening = Listening(
-                worker_id, poll, heard, closing, self.timeout, is_outdated
+                worker_id=worker_id,
+                poll=poll,
+                heard=heard,
+                stops=self._queries_of_table().stops_statement(engine, worker_id),
+                query=query,
+                ring=ring,
+                closing=closing,
+                timeout=self.timeout,
+                is_outdated=is_outdated,
             )
-            dialect.listen(driver, listening)
+            with self._listen.detached() as driver:
+                if dialect.listen(driver, listening):
+                    return
+        super().listen(worker_id, running, heard, closing)
 
     def check(self) -> None:
         self._run(lambda queries, on: queries.touch(on))
@@ -189,12 +206,15 @@ class DatabaseBackend(StopBackend):
         return self._database.connections_dropped + self._listen.connections_dropped
 
     def _run(self, work: Callable[[Queries, Connection], T]) -> T:
-        queries = self._queries
-        if queries is None:
-            queries = self._queries = self._database.dialect.queries(
+        queries = self._queries_of_table()
+        return self._database.run(lambda connection: work(queries, connection))
+
+    def _queries_of_table(self) -> Queries:
+        if self._queries is None:
+            self._queries = self._database.dialect.queries(
                 self.table, lease=self.lease, retention=self.retention
             )
-        return self._database.run(lambda connection: work(queries, connection))
+        return self._queries
 
     def _purge_now_and_then(self) -> None:
         """Purge for a moment, unless a worker has purged within the last minute."""

@@ -17,8 +17,12 @@ from flask_chatstop.backends.database.queries import Queries
 class Listening:
     """What one worker listens for, and until when.
 
-    :param poll: queries the table and reports the stops that it finds.
+    :param poll: queries the table, reports the stops that it finds and returns them.
     :param heard: takes ids of tasks that were asked to stop.
+    :param stops: the statement, and its parameters, that selects the worker's tasks
+        that are stopping; for the driver.
+    :param query: executes a query on another connection, and returns its first value.
+    :param ring: rings this worker as a stop of one of its tasks would.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
     :param is_outdated: returns whether connections were dropped since the listening
@@ -26,8 +30,11 @@ class Listening:
     """
 
     worker_id: str
-    poll: Callable[[], None]
+    poll: Callable[[], Collection[str]]
     heard: Callable[[Collection[str]], None]
+    stops: tuple[str, dict[str, Any]]
+    query: Callable[[str], Any]
+    ring: Callable[[], None]
     closing: threading.Event
     timeout: float
     is_outdated: Callable[[], bool]
@@ -100,10 +107,12 @@ class Dialect(abc.ABC):
         """
         return False
 
-    def listen(self, driver: Any, listening: Listening) -> None:
+    def listen(self, driver: Any, listening: Listening) -> bool:
         """Report stops to one worker until ``closing`` is set.
 
         :param driver: a driver's connection that nothing else uses.
+        :returns: whether the server and what leads to it allow that. Where they do not,
+            the worker polls.
         """
         raise NotImplementedError
 

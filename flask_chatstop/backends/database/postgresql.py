@@ -87,8 +87,9 @@ class PostgreSQL(Dialect):
     def can_listen(self, engine: Engine) -> bool:
         return engine.driver == "psycopg"
 
-    def listen(self, driver: Any, listening: Listening) -> None:
+    def listen(self, driver: Any, listening: Listening) -> bool:
         hear_notifications(driver, _CHANNEL_PREFIX + listening.worker_id, listening)
+        return True
 
     def may_retry(self, error: Any) -> bool:
         # A conflict occurs where the default isolation is stricter than usual.

@@ -81,11 +81,12 @@ class SQLite(Dialect):
     def can_listen(self, engine: Engine) -> bool:
         return engine.dialect.name == "sqlite"
 
-    def listen(self, driver: Any, listening: Listening) -> None:
+    def listen(self, driver: Any, listening: Listening) -> bool:
         with watchers.lock:
             watchers.open.add(driver)
         try:
             self._watch(driver, listening)
+            return True
         finally:
             with watchers.lock:
                 watchers.open.discard(driver)
