@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, MetaData, Table
@@ -28,6 +30,24 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PURGE_INTERVAL = 60.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Leaving:
+    """A listener, which leaves its connection in order when the process exits.
+
+    A query that sleeps on a connection which was cut is an error in the server's log.
+    """
+
+    closing: threading.Event
+    ring: Callable[[], None]
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def hurry(self, seconds: float) -> None:
+        """Wake the listener, and wait so long until it has left."""
+        with suppress(BackendError):
+            self.ring()
+        self.done.wait(seconds)
 
 
 class DatabaseBackend(StopBackend):
@@ -83,6 +103,7 @@ class DatabaseBackend(StopBackend):
                 parse_url(listen_url), self.table, timeout=self.timeout
             )
         self._queries: Queries | None = None
+        self._listeners: set[_Leaving] = set()
         self._purge_at = 0.0
 
     def __repr__(self) -> str:
@@ -144,6 +165,10 @@ class DatabaseBackend(StopBackend):
             heard(stops)
             return stops
 
+        def register(number: int) -> None:
+            with suppress(BackendError):  # a server that is read-only, say
+                self._run(lambda queries, on: queries.register(on, worker_id, number))
+
         def query(statement: str) -> object:
             return self._run(lambda _, on: on.exec_driver_sql(statement).scalar())
 
@@ -151,6 +176,7 @@ class DatabaseBackend(StopBackend):
             self._run(lambda queries, on: queries.ring(on, worker_id))
 
         before = self._connections_dropped()
+        leaving = _Leaving(closing, ring)
 
         def is_outdated() -> bool:
             return self._connections_dropped() != before
@@ -163,15 +189,21 @@ class DatabaseBackend(StopBackend):
                 poll=poll,
                 heard=heard,
                 stops=self._queries_of_table().stops_statement(engine, worker_id),
+                register=register,
                 query=query,
                 ring=ring,
                 closing=closing,
                 timeout=self.timeout,
                 is_outdated=is_outdated,
             )
-            with self._listen.detached() as driver:
-                if dialect.listen(driver, listening):
-                    return
+            self._listeners.add(leaving)
+            try:
+                with self._listen.detached() as driver:
+                    if dialect.listen(driver, listening):
+                        return
+            finally:
+                self._listeners.discard(leaving)
+                leaving.done.set()
         super().listen(worker_id, running, heard, closing)
 
     def check(self) -> None:
@@ -195,10 +227,14 @@ class DatabaseBackend(StopBackend):
         return count
 
     def close(self) -> None:
+        for leaving in list(self._listeners):
+            if leaving.closing.is_set():
+                leaving.hurry(self.timeout)
         self._database.close()
         self._listen.close()
 
     def after_fork(self) -> None:
+        self._listeners = set()
         self._database.after_fork()
         self._listen.after_fork()
 

@@ -21,6 +21,7 @@ class Listening:
     :param heard: takes ids of tasks that were asked to stop.
     :param stops: the statement, and its parameters, that selects the worker's tasks
         that are stopping; for the driver.
+    :param register: stores how the server knows the listener's connection.
     :param query: executes a query on another connection, and returns its first value.
     :param ring: rings this worker as a stop of one of its tasks would.
     :param closing: ends the listening when it is set.
@@ -33,6 +34,7 @@ class Listening:
     poll: Callable[[], Collection[str]]
     heard: Callable[[Collection[str]], None]
     stops: tuple[str, dict[str, Any]]
+    register: Callable[[int], None]
     query: Callable[[str], Any]
     ring: Callable[[], None]
     closing: threading.Event

@@ -21,10 +21,11 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from flask_chatstop.backends.database.base import (
     Dialect,
@@ -34,8 +35,8 @@ from flask_chatstop.backends.database.base import (
     sqlstate_of,
 )
 from flask_chatstop.backends.database.mysql_listener import LOCK_PREFIX, hear_kills
-from flask_chatstop.backends.database.mysql_statements import Statement, kill
 from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.statements import PyMySQLStatement
 from flask_chatstop.backends.database.table import REPLACED
 
 _DEADLOCK = 1213
@@ -120,20 +121,6 @@ def _holder(lock: Any) -> Select[Any]:
     return select(func.is_used_lock(lock), func.connection_id())
 
 
-def _ring(connection: Connection, holder: Statement, params: dict[str, Any]) -> None:
-    """Kill the sleeping query of a listener, if it is on this server."""
-    driver: Any = connection.connection.driver_connection
-    driver_error = connection.dialect.loaded_dbapi.Error
-    if not hasattr(driver, "thread_id"):  # it does not tell whether a proxy is used
-        return
-    try:
-        listener, ours = holder.execute(connection, params).fetchone() or (None, None)
-        if listener is not None and ours == driver.thread_id():
-            kill(connection, listener)
-    except (DBAPIError, driver_error):
-        pass  # the stop is committed, and the listener's poll finds it
-
-
 class MySQLQueries(Queries):
     """Query a database without ``UPDATE ... RETURNING``."""
 
@@ -145,11 +132,11 @@ class MySQLQueries(Queries):
         )
         is_running = table.c.state == "running"
         stop = update(table).where(self._is_owned, is_running)
-        self._stop = Statement(stop.values(state="stopping"))
-        self._state = Statement(select(table.c.state).where(self._is_owned))
+        self._stop = PyMySQLStatement(stop.values(state="stopping"))
+        self._state = PyMySQLStatement(select(table.c.state).where(self._is_owned))
         lock = func.concat(literal(LOCK_PREFIX), table.c.worker_id)
-        self._listener_of_task = Statement(_holder(lock).where(self._is_task))
-        self._listener = Statement(_holder(bindparam("b_lock")))
+        self._listener_of_task = PyMySQLStatement(_holder(lock).where(self._is_task))
+        self._listener = PyMySQLStatement(_holder(bindparam("b_lock")))
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
@@ -158,13 +145,27 @@ class MySQLQueries(Queries):
         # running: of many stops at once, one rings. A task that begins between the two
         # statements was missing when the stop came.
         if self._stop.execute(connection, params).rowcount:
-            _ring(connection, self._listener_of_task, params)
+            self._kill(connection, self._listener_of_task, params)
             return "stopping"
         found = self._state.execute(connection, params).fetchone()
         return None if found is None or found[0] == "running" else found[0]
 
     def ring(self, connection: Connection, worker_id: str) -> None:
-        _ring(connection, self._listener, {"b_lock": LOCK_PREFIX + worker_id})
+        lock = {"b_lock": LOCK_PREFIX + worker_id}
+        self._kill(connection, self._listener, lock)
+
+    def _kill(
+        self, connection: Connection, holder: PyMySQLStatement, params: dict[str, Any]
+    ) -> None:
+        """Kill the waiting query of a listener, if it is on this server."""
+        driver: Any = connection.connection.driver_connection
+        if not hasattr(driver, "thread_id"):  # it does not tell whether a proxy is used
+            return
+        found = holder.execute_and_forget(connection, params)
+        # The stop is committed. Where it does not ring, the listener's poll finds it.
+        if found and found[0] is not None and found[1] == driver.thread_id():
+            query = PyMySQLStatement(text(f"KILL QUERY {found[0]:d}"))
+            query.execute_and_forget(connection, {})
 
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
         # Not ON DUPLICATE KEY UPDATE: its count of rows is 1 both for an inserted row

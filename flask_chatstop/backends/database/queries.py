@@ -129,6 +129,14 @@ class Queries(abc.ABC):
         This one does nothing. A ring never fails: it may be lost, and the stop is not.
         """
 
+    def register(  # noqa: B027
+        self, connection: Connection, worker_id: str, number: int
+    ) -> None:
+        """Store how the server knows the connection of a worker's listener.
+
+        This one does nothing.
+        """
+
     def end(
         self, connection: Connection, record: TaskRecord, reason: EndReason
     ) -> bool:

@@ -37,6 +37,10 @@ class Sleeper(abc.ABC):
     def fall_asleep(self) -> None:
         """Send the query, and return when a ring would interrupt it."""
 
+    def rearm(self) -> None:
+        """Let the next stop ring: the one that was found has rung in vain, or not."""
+        return
+
     @abc.abstractmethod
     def is_awake(self, seconds: float) -> bool:
         """Return whether the query ends within so many seconds."""
@@ -60,7 +64,7 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
     The order makes that no ring is missed: the query sleeps before the table is polled.
     A stop that is too late for the poll finds the query asleep.
     """
-    polls = _Polls(listening)
+    polls = _Polls(sleeper, listening)
     begun = _sleep(sleeper, polls)
     # The worker rings itself as a stop would, to learn whether rings arrive.
     listening.ring()
@@ -73,6 +77,8 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
         found = sleeper.wake_up()
         was_rung = time.monotonic() < begun + 0.95 * sleeper.seconds
         polls.woken(found, was_rung=was_rung)
+        if listening.is_over:
+            return
         begun = _sleep(sleeper, polls)
     # Closed in its sleep, the connection would be an error in the server's log.
     listening.ring()
@@ -96,8 +102,8 @@ class _Polls:
     server of a cluster, where the query is not found.
     """
 
-    def __init__(self, listening: Listening) -> None:
-        self._listening = listening
+    def __init__(self, sleeper: Sleeper, listening: Listening) -> None:
+        self._sleeper, self._listening = sleeper, listening
         self._known: set[str] = set()
         self._has_rung = self._has_missed = self._may_have_missed = False
         self._unexplained = 0
@@ -111,7 +117,11 @@ class _Polls:
 
     def poll(self) -> bool:
         """Poll, and return whether there are stops that were not known before."""
-        return self._note(self._listening.poll())
+        is_new = False
+        while self._note(self._listening.poll()):
+            is_new = True
+            self._sleeper.rearm()
+        return is_new
 
     def poll_if_due(self) -> None:
         """Poll unless it is too early, and note whether rings do not arrive."""

@@ -70,6 +70,7 @@ class Server(Sleeper):
             poll=self.poll,
             heard=self.heard.extend,
             stops=("", {}),
+            register=lambda _: None,
             query=lambda _: None,
             ring=self.ring,
             closing=self.closing,

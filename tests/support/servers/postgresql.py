@@ -26,6 +26,7 @@ class PostgreSQLServer:
         # It refuses to run as root.
         self.user = "postgres" if os.geteuid() == 0 else None
         self.data = tempfile.mkdtemp(prefix="chatstop-postgresql-")
+        self.log = Path(self.data, "log")
         if self.user:
             shutil.chown(self.data, self.user)
         initdb, options = self.bin / "initdb", ["-A", "trust", "-N", "-U", "postgres"]
@@ -44,12 +45,13 @@ class PostgreSQLServer:
     def start(self) -> None:
         settings = ["fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}"]
         options = [x for setting in settings for x in ("-c", setting)]
-        self.process = subprocess.Popen(
-            [self.bin / "postgres", "-D", self.data, "-k", self.data, *options],
-            user=self.user,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [self.bin / "postgres", "-D", self.data, "-k", self.data, *options],
+                user=self.user,
+                stderr=log,
+                cwd="/",
+            )
         wait_until(self.is_ready)
 
     def is_ready(self) -> bool:
