@@ -201,6 +201,10 @@ class DatabaseBackend(StopBackend):
                 with self._listen.detached() as driver:
                     if dialect.listen(driver, listening):
                         return
+            except BackendError:
+                # The listener that follows may cut the connection of this one.
+                if not closing.is_set():
+                    raise
             finally:
                 self._listeners.discard(leaving)
                 leaving.done.set()

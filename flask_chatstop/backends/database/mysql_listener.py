@@ -146,9 +146,14 @@ def _has_lock(cursor: Any, worker_id: str) -> bool:
     is_taken, holder = cursor.fetchone()
     if is_taken:
         return True
-    # The server does not notice that a client has gone as long as its query sleeps.
-    if holder is not None:
-        with suppress(cursor.connection.Error):  # it may have just gone
-            cursor.execute(f"KILL {holder:d}")
-    cursor.execute("SELECT GET_LOCK(%s, %s)", (name, _RELEASE))
-    return bool(cursor.fetchone()[0])
+    # A listener that is about to leave does so when it is woken. One that has gone is
+    # there for the server as long as its query waits, or for hours behind a network
+    # that was cut.
+    for kill in ("KILL QUERY", "KILL"):
+        if holder is not None:
+            with suppress(cursor.connection.Error):  # it may have just gone
+                cursor.execute(f"{kill} {holder:d}")
+        cursor.execute("SELECT GET_LOCK(%s, %s)", (name, _RELEASE))
+        if cursor.fetchone()[0]:
+            return True
+    return False

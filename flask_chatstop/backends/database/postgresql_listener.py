@@ -84,7 +84,7 @@ class _SleepingBlock(Sleeper):
         self._connection, self._pgconn = connection, connection.pgconn
         self._block, self._listening = block.encode(), listening
         self._is_asleep = False
-        self._rearm_at = 0.0
+        self._rearm_at = self._until = 0.0
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
         connection.add_notice_handler(self._note)
@@ -93,6 +93,7 @@ class _SleepingBlock(Sleeper):
         if time.monotonic() > self._rearm_at:
             self.rearm()
         self._is_asleep = False
+        self._until = time.monotonic() + 0.95 * self.seconds
         # libpq's own calls: psycopg's would wait for the result.
         self._pgconn.send_query(self._block)
         while self._pgconn.flush():
@@ -114,7 +115,8 @@ class _SleepingBlock(Sleeper):
         from psycopg.pq import DiagnosticField, ExecStatus
 
         found: list[str] = []
-        self._rearm_at = 0.0
+        if time.monotonic() < self._until:
+            self._rearm_at = 0.0  # this was the ring of the registration
         deadline = time.monotonic() + self._listening.timeout
         while True:
             while not self.is_awake(0.1):

@@ -17,7 +17,7 @@ from flask_chatstop.errors import BackendError
 #: has gone, and how long PostgreSQL keeps a snapshot.
 SLEEP = 5.0
 #: Seconds between two polls: while rings arrive, and unless it is known that they do.
-_TRUSTING, _DOUBTING = 1.0, 0.1
+_TRUSTING, _DOUBTING = 2.0, 0.1
 #: Seconds between two looks at ``closing``.
 _PATIENCE = 0.5
 #: So many interruptions in a row that no stop explains are the server's, by a limit on
@@ -97,7 +97,7 @@ def _sleep(sleeper: Sleeper, polls: "_Polls") -> float:
 class _Polls:
     """Polls the table after each ring, and now and then.
 
-    It polls every second while rings arrive. It polls every 100 ms from the moment that
+    It polls every 2 s while rings arrive. It polls every 100 ms from the moment that
     it finds a stop without a ring: some stops are sent through a proxy, or to another
     server of a cluster, where the query is not found.
     """

@@ -169,7 +169,7 @@ def test_a_worker_whose_id_the_server_cannot_name_polls(
         assert bell.get(timeout=5) == record.task_id
 
 
-def test_a_process_that_exits_leaves_nothing_in_the_log(
+def test_a_process_that_exits_leaves_no_block_and_no_line_in_the_log(
     own_postgresql: PostgreSQLServer,
 ) -> None:
     logged = own_postgresql.log.stat().st_size
@@ -185,5 +185,6 @@ def test_a_process_that_exits_leaves_nothing_in_the_log(
         print(app.worker.id)
         """
     worker_id = run(code).strip()
-    wait_until(lambda: sleeping(own_postgresql.url, worker_id) == [])
+    # Sooner than the sleep is over by itself.
+    wait_until(lambda: sleeping(own_postgresql.url, worker_id) == [], 2)
     assert own_postgresql.log.read_text()[logged:] == ""

@@ -102,13 +102,13 @@ def test_a_worker_that_rings_do_not_reach_polls_more_often() -> None:
 
 
 def test_a_worker_that_has_missed_a_ring_polls_more_often_from_then_on() -> None:
-    server = serve(Server.miss_a_stop, *[Server.wait] * 4)
+    server = serve(Server.miss_a_stop, *[Server.wait] * 6)
     assert server.heard[0] == "missed"
     assert server.waits[-1] < server.waits[0]
 
 
 def test_a_ring_that_comes_after_the_poll_was_not_missed() -> None:
-    steps = [Server.miss_a_stop, Server.wait, Server.ring, *[Server.wait] * 4]
+    steps = [Server.miss_a_stop, *[Server.wait] * 3, Server.ring, *[Server.wait] * 6]
     server = serve(*steps)
     assert server.heard[0] == "missed"
     assert set(server.waits) == {server.waits[0]}

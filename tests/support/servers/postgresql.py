@@ -16,9 +16,13 @@ from flask_chatstop.testing import wait_until
 
 
 class PostgreSQLServer:
-    """A server in a directory of its own on a free port."""
+    """A server in a directory of its own on a free port.
 
-    def __init__(self) -> None:
+    :param settings: as in its configuration file, such as ``max_connections=200``.
+    """
+
+    def __init__(self, *settings: str) -> None:
+        self._settings = settings
         found = glob.glob("/usr/lib/postgresql/*/bin") or [""]
         self.bin = Path(sorted(found)[-1])
         if not shutil.which("postgres", path=self.bin):
@@ -44,6 +48,7 @@ class PostgreSQLServer:
 
     def start(self) -> None:
         settings = ["fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}"]
+        settings += self._settings
         options = [x for setting in settings for x in ("-c", setting)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
