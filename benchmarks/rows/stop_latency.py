@@ -61,10 +61,10 @@ Beside ours, on the same Redis:
 
 What has not come {LIMIT:g} s after the stop counts as never, and the provider hangs up.
 """
-ROUNDS = {"memory": 200, "SQLite": 150, "PostgreSQL": 200, "MariaDB": 80, "Redis": 200}
+ROUNDS = {"memory": 200, "SQLite": 150, "PostgreSQL": 200, "MariaDB": 200, "Redis": 200}
 OTHERS = 200
 #: Seconds between two looks at a store that has no doorbell.
-LOOKS = {"SQLite": 0.01, "MariaDB": 0.1}
+LOOKS = {"SQLite": 0.01}
 #: Of the floor, what a stop may take with a doorbell.
 GOAL = 1.5
 #: Of the median, what the 99th percentile may be beside other streams.

@@ -17,7 +17,7 @@ from flask_chatstop.errors import BackendError
 #: has gone, and how long PostgreSQL keeps a snapshot.
 SLEEP = 5.0
 #: Seconds between two polls: while rings arrive, and unless it is known that they do.
-_TRUSTING, _DOUBTING = 2.0, 0.1
+TRUSTING, DOUBTING = 2.0, 0.1
 #: Seconds between two looks at ``closing``.
 _PATIENCE = 0.5
 #: So many interruptions in a row that no stop explains are the server's, by a limit on
@@ -113,7 +113,7 @@ class _Polls:
     def interval(self) -> float:
         """Seconds between two polls."""
         is_trusted = self._has_rung and not self._has_missed
-        return _TRUSTING if is_trusted else _DOUBTING
+        return TRUSTING if is_trusted else DOUBTING
 
     def poll(self) -> bool:
         """Poll, and return whether there are stops that were not known before."""
