@@ -16,6 +16,7 @@ ROWS = (
     "fan_out",
     "traffic",
     "table_size",
+    "many_workers",
 )
 #: Those that take long, and are measured only if asked for.
 LONG_ROWS = ("fuzz",)

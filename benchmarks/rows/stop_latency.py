@@ -37,8 +37,8 @@ is silent after the first, and that notes when it sees its connection closed. Th
 is sent the stop, at a random moment. Measured from the sending of the stop request: the
 last byte of the stream at the client, and the close at the provider. The floor, in the
 same rounds and after random pauses too: the answer of a bare Flask route of the second
-server, plus one raw hop of the store's bus between two bare processes. SQLite and
-MariaDB have no bus, and their goals stand beside the bare answer alone. The other
+server, plus one raw hop of the store's own doorbell between two bare processes: a
+message of Redis, a datagram, a sleeping query that is cancelled or killed. The other
 streams make 20 pieces a second each, inside of the two servers. With tasks in memory
 one server does both, without a hop.
 
@@ -61,13 +61,12 @@ Beside ours, on the same Redis:
 
 What has not come {LIMIT:g} s after the stop counts as never, and the provider hangs up.
 """
-ROUNDS = {"memory": 200, "SQLite": 200, "PostgreSQL": 200, "MariaDB": 80, "Redis": 200}
+ROUNDS = dict.fromkeys(("memory", "SQLite", "PostgreSQL", "MariaDB", "Redis"), 200)
 OTHERS = 200
-#: Seconds between two looks at a store that has no doorbell.
-LOOKS = {"MariaDB": 0.1}
 #: Of the floor, what a stop may take with a doorbell.
 GOAL = 1.5
-#: Of the median, what the 99th percentile may be beside other streams.
+#: Of the median, or of the hop's own 99th percentile if that is longer, what the 99th
+#: percentile may be beside other streams.
 GOAL_OF_P99 = 4.0
 EFFECTS = {"last_byte": "stop to last byte", "closed": "stop to provider's close"}
 
@@ -80,7 +79,7 @@ def figures_of_ours(name: str, ours: Ours) -> Iterator[Figure]:
             ratio = median(took) / ours.floor
             goal: dict[str, Any] = {}
             if (model, effect) == ("silent", "last_byte"):
-                goal = goal_of(name, median(took) - ours.bare, ratio)
+                goal = at_most(ratio, GOAL)
             yield Figure(
                 what=f"{name}, {model} model: {words}",
                 ours=describe(took),
@@ -90,22 +89,15 @@ def figures_of_ours(name: str, ours: Ours) -> Iterator[Figure]:
             )
 
 
-def goal_of(name: str, above_bare: float, ratio: float) -> dict[str, Any]:
-    """Give the goal of a store, by its doorbell or by its looks."""
-    if name in LOOKS:
-        limit = 1000 * LOOKS[name]
-        return at_most(above_bare, limit, " ms above the bare answer")
-    return at_most(ratio, GOAL)
-
-
 def figure_of_p99(name: str, ours: Ours) -> Figure:
     """Give the line of the goal for the slowest stops."""
     took = times(ours.stops["silent"], "last_byte")
-    ratio = p99(took) / median(took)
+    beside = max(median(took), p99(ours.hops))
+    ratio = p99(took) / beside
     return Figure(
         what=f"{name}, silent model: p99 of the last byte",
         ours=f"{p99(took):.2f} ms",
-        beside=f"its median {median(took):.2f} ms",
+        beside=f"its median {median(took):.2f}, p99 of the hop {p99(ours.hops):.2f} ms",
         ratio=ratio,
         **at_most(ratio, GOAL_OF_P99),
     )
@@ -129,16 +121,17 @@ class Measured:
 
     ours: dict[str, Ours]
     others: int
-    beside_others: Ours
+    beside_others: dict[str, Ours]
     theirs: dict[str, Theirs]
 
     def figures(self) -> Iterator[Figure]:
         """Give every line."""
         for name, ours in self.ours.items():
             yield from figures_of_ours(name, ours)
-        name = f"Redis, {self.others} other streams"
-        yield from figures_of_ours(name, self.beside_others)
-        yield figure_of_p99(name, self.beside_others)
+        for store_name, ours in self.beside_others.items():
+            name = f"{store_name}, {self.others} other streams"
+            yield from figures_of_ours(name, ours)
+            yield figure_of_p99(name, ours)
         for name, theirs in self.theirs.items():
             yield from figures_beside(self.ours["Redis"].stops, name, theirs.stops)
 
@@ -148,9 +141,10 @@ def measure_all(provider: Provider, redis_url: str, is_quick: bool) -> Measured:
 
     def measure_ours(name: str, url: str, others: int = 0) -> Ours:
         rounds = 3 if is_quick else ROUNDS[name]
-        return our_stops(url, provider, rounds, look=LOOKS.get(name), others=others)
+        return our_stops(url, provider, rounds, others=others)
 
-    ours, others = {}, 20 if is_quick else OTHERS
+    ours, beside_others = {}, {}
+    others = 20 if is_quick else OTHERS
     with ThreadPoolExecutor(1) as pool:
         theirs = pool.submit(other_stops, redis_url, provider, is_quick)
         if not is_quick:
@@ -158,10 +152,12 @@ def measure_all(provider: Provider, redis_url: str, is_quick: bool) -> Measured:
         for name in ("memory", *STORES):
             with nullcontext(redis_url) if name == "Redis" else store(name) as url:
                 ours[name] = measure_ours(name, url)
+                if name == "Redis" or not is_quick:
+                    beside_others[name] = measure_ours(name, url, others)
         return Measured(
             ours=ours,
             others=others,
-            beside_others=measure_ours("Redis", redis_url, others),
+            beside_others=beside_others,
             theirs=theirs.result(),
         )
 

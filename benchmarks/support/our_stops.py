@@ -38,15 +38,13 @@ def our_stops(
     provider: Provider,
     rounds: int,
     *,
-    look: float | None = None,
     others: int = 0,
 ) -> Ours:
     """Measure one store.
 
-    :param look: seconds between two looks at a store that has no doorbell.
     :param others: other streams that the servers are busy with.
     """
-    app, ours, spread = "benchmarks.apps.latency:create_app()", Ours(), look or PACE
+    app, ours, spread = "benchmarks.apps.latency:create_app()", Ours(), PACE
     with (
         two_servers(app, others, FLASK_CHATSTOP_BACKEND=url) as servers,
         bus(url) as hop,

@@ -9,6 +9,7 @@ import pytest
 
 from flask_chatstop.backends.database import DatabaseBackend
 from tests.support.servers.database_fixtures import running, scratch_database
+from tests.support.servers.mariadb import HAS_SERVER as MARIADB_IS_HERE
 from tests.support.servers.mariadb import MariaDBServer
 from tests.support.servers.postgresql import PostgreSQLServer
 from tests.support.servers.redis import HAS_SERVER, RedisServer
@@ -27,8 +28,10 @@ STORES = (*DATABASES, "Redis")
 def store(name: str) -> Iterator[str]:
     """Give the URL of a store that is empty, and has its table.
 
-    A database is made on the server that the environment names, or that listens at
-    the standard port; where there is none, and for Redis, a server is started.
+    A PostgreSQL database is made on the server that the environment names, or that
+    listens at the standard port; where there is none, and for Redis and MariaDB, a
+    server is started. That of MariaDB does not wait for the disk, as no other store
+    does that is measured.
     """
     with ExitStack() as stack:
         if name == "Redis" and not HAS_SERVER:
@@ -43,6 +46,8 @@ def store(name: str) -> Iterator[str]:
             backend.create_table()
             backend.close()
             yield url
+        elif name == "MariaDB" and MARIADB_IS_HERE:
+            yield stack.enter_context(contextmanager(running)(MariaDBServer())).url
         elif name in _SERVERS:
             yield stack.enter_context(_database(name))
         else:

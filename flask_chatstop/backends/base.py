@@ -132,8 +132,9 @@ class StopBackend(abc.ABC):
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
         """Set a task to stopping, and notify its worker and no other.
 
-        It is atomic and takes one round trip: one step checks the owner and changes the
-        state. An id that is unknown leaves no trace in the store.
+        It is atomic: one round trip checks the owner and changes the state. Then it
+        notifies, in the same round trip where the store can. An id that is unknown
+        leaves no trace in the store.
 
         :returns: ``STOPPING`` if it was running or stopping, ``STOPPED`` if it has
             ended because of a stop, ``ENDED`` if it has ended otherwise, and

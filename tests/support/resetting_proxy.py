@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 from contextlib import suppress
+from typing import Self
 
 _BEFORE, _AFTER = "before", "after"
 
@@ -43,7 +44,7 @@ class ResettingProxy:
         """Let connections through again."""
         self._is_open = True
 
-    def __enter__(self) -> "ResettingProxy":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -80,7 +81,12 @@ class ResettingProxy:
                         linger = struct.pack("ii", 1, 0)
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                         return
-                    others[source].sendall(data)
+                    is_answer = source is server
+                    others[source].sendall(self.change(data) if is_answer else data)
+
+    def change(self, answer: bytes) -> bytes:
+        """Give what the client gets in place of what the server sent."""
+        return answer
 
     def _take(self, moment: str) -> bool:
         is_armed = self._armed == moment

@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, MetaData, Table
@@ -16,7 +18,7 @@ from flask_chatstop.backends.base import (
     TaskInfo,
     TaskRecord,
 )
-from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.backends.database.base import ListenEnd, Listening
 from flask_chatstop.backends.database.dialects import parse_url
 from flask_chatstop.backends.database.engine import Database
 from flask_chatstop.backends.database.queries import Queries
@@ -30,12 +32,30 @@ T = TypeVar("T")
 _PURGE_INTERVAL = 60.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Leaving:
+    """A listener, which leaves its connection in order when the process exits.
+
+    A query that sleeps on a connection which was cut is an error in the server's log.
+    """
+
+    closing: threading.Event
+    ring: Callable[[], None]
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def hurry(self, seconds: float) -> None:
+        """Wake the listener, and wait so long until it has left."""
+        with suppress(BackendError):
+            self.ring()
+        self.done.wait(seconds)
+
+
 class DatabaseBackend(StopBackend):
     """Serve the processes of one host on SQLite, or many hosts on a database server.
 
-    PostgreSQL sends the worker of a stopped task a notification. On SQLite, a stop
-    rings it by a Unix socket beside the file. A worker polls MySQL and MariaDB (and
-    PostgreSQL with a driver other than psycopg 3) every 100 ms while tasks run.
+    PostgreSQL, MySQL and MariaDB notify the worker of a stopped task. On SQLite, a stop
+    rings it by a Unix socket beside the file. With a driver other than psycopg 3 and
+    PyMySQL, and where no notification arrives, it polls every 100 ms while tasks run.
 
     SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
     or a migration creates it. Expired rows are deleted without a command.
@@ -84,6 +104,7 @@ class DatabaseBackend(StopBackend):
                 parse_url(listen_url), self.table, timeout=self.timeout
             )
         self._queries: Queries | None = None
+        self._listeners: set[_Leaving] = set()
         self._purge_at = 0.0
 
     def __repr__(self) -> str:
@@ -140,29 +161,61 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
-        def poll() -> set[str]:
-            found = self.stops(worker_id, running())
-            heard(found)
-            return found
+        def poll() -> Collection[str]:
+            stops = self.stops(worker_id, running())
+            heard(stops)
+            return stops
+
+        def register(number: int) -> None:
+            with suppress(BackendError):  # a server that is read-only, say
+                self._run(lambda queries, on: queries.register(on, worker_id, number))
+
+        def query(statement: str) -> object:
+            return self._run(lambda _, on: on.exec_driver_sql(statement).scalar())
+
+        def ring() -> None:
+            self._run(lambda queries, on: queries.ring(on, worker_id))
 
         # Also where nothing runs: to be heard, a stop needs the table.
         self._run(lambda queries, on: queries.stops(on, worker_id))
-        dialect = self._database.dialect
-        if not dialect.can_listen(self._listen.engine):
-            super().listen(worker_id, running, heard, closing)
-            return
         before = self._connections_dropped()
+        leaving = _Leaving(closing, ring)
 
         def is_outdated() -> bool:
             return self._connections_dropped() != before
 
-        listening = Listening(
-            worker_id, poll, heard, closing, self.timeout, is_outdated
-        )
-        goes_on: bool | None = True
-        while goes_on:
-            with self._listen.detached() as driver:
-                goes_on = dialect.listen(driver, listening)
+        dialect = self._database.dialect
+        if dialect.can_listen(self._listen.engine):
+            engine = self._listen.engine
+            listening = Listening(
+                worker_id=worker_id,
+                poll=poll,
+                heard=heard,
+                stops=self._queries_of_table().stops_statement(engine, worker_id),
+                register=register,
+                query=query,
+                ring=ring,
+                closing=closing,
+                timeout=self.timeout,
+                is_outdated=is_outdated,
+            )
+            self._listeners.add(leaving)
+            end = ListenEnd.AGAIN
+            try:
+                while end is ListenEnd.AGAIN:
+                    with self._listen.detached() as driver:
+                        end = dialect.listen(driver, listening)
+            except BackendError:
+                # The listener that follows may cut the connection of this one.
+                if not closing.is_set():
+                    raise
+                return
+            finally:
+                self._listeners.discard(leaving)
+                leaving.done.set()
+            if end is ListenEnd.OVER:
+                return
+        super().listen(worker_id, running, heard, closing)
 
     def check(self) -> None:
         self._run(lambda queries, on: queries.touch(on))
@@ -185,10 +238,14 @@ class DatabaseBackend(StopBackend):
         return count
 
     def close(self) -> None:
+        for leaving in list(self._listeners):
+            if leaving.closing.is_set():
+                leaving.hurry(self.timeout)
         self._database.close()
         self._listen.close()
 
     def after_fork(self) -> None:
+        self._listeners = set()
         self._database.after_fork()
         self._listen.after_fork()
 
@@ -196,12 +253,15 @@ class DatabaseBackend(StopBackend):
         return self._database.connections_dropped + self._listen.connections_dropped
 
     def _run(self, work: Callable[[Queries, Connection], T]) -> T:
-        queries = self._queries
-        if queries is None:
-            queries = self._queries = self._database.dialect.queries(
+        queries = self._queries_of_table()
+        return self._database.run(lambda connection: work(queries, connection))
+
+    def _queries_of_table(self) -> Queries:
+        if self._queries is None:
+            self._queries = self._database.dialect.queries(
                 self.table, lease=self.lease, retention=self.retention
             )
-        return self._database.run(lambda connection: work(queries, connection))
+        return self._queries
 
     def _purge_now_and_then(self) -> None:
         """Purge for a moment, unless a worker has purged within the last minute."""

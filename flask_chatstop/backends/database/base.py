@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine
@@ -15,12 +16,27 @@ from flask_chatstop.backends.database.sockets import can_read
 from flask_chatstop.errors import ConfigurationError
 
 
+class ListenEnd(Enum):
+    """Why :meth:`Dialect.listen` has returned."""
+
+    OVER = "over"
+    #: The worker listens again at once, on a new connection.
+    AGAIN = "again"
+    #: The server, or what leads to it, does not allow it. The worker polls.
+    UNABLE = "unable"
+
+
 @dataclass(frozen=True, slots=True)
 class Listening:
     """What one worker listens for, and until when.
 
-    :param poll: queries the table, and reports and returns the stops that it finds.
+    :param poll: queries the table, reports the stops that it finds and returns them.
     :param heard: takes ids of tasks that were asked to stop.
+    :param stops: the statement, and its parameters, that selects the worker's tasks
+        that are stopping; for the driver.
+    :param register: stores how the server knows the listener's connection.
+    :param query: executes a query on another connection, and returns its first value.
+    :param ring: rings this worker as a stop of one of its tasks would.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
     :param is_outdated: returns whether connections were dropped since the listening
@@ -30,6 +46,10 @@ class Listening:
     worker_id: str
     poll: Callable[[], Collection[str]]
     heard: Callable[[Collection[str]], None]
+    stops: tuple[str, dict[str, Any]]
+    register: Callable[[int], None]
+    query: Callable[[str], Any]
+    ring: Callable[[], None]
     closing: threading.Event
     timeout: float
     is_outdated: Callable[[], bool]
@@ -101,11 +121,10 @@ class Dialect(abc.ABC):
         """
         return False
 
-    def listen(self, driver: Any, listening: Listening) -> bool | None:
+    def listen(self, driver: Any, listening: Listening) -> ListenEnd:
         """Report stops to one worker until ``closing`` is set.
 
         :param driver: a driver's connection that nothing else uses.
-        :returns: whether to listen again at once, on a new connection.
         """
         raise NotImplementedError
 

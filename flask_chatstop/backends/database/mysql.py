@@ -1,6 +1,7 @@
 """MySQL and MariaDB, with PyMySQL or the driver of the app's engine.
 
-They have no ``UPDATE ... RETURNING`` and no push: each worker polls.
+They have no ``UPDATE ... RETURNING``. A stop kills the query that the listener of the
+task's worker lets sleep; ``mysql_listener.py`` has that listener.
 """
 
 import inspect
@@ -14,10 +15,14 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Select,
     Table,
     bindparam,
     case,
+    func,
+    literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import mysql
@@ -25,12 +30,16 @@ from sqlalchemy.exc import IntegrityError
 
 from flask_chatstop.backends.database.base import (
     Dialect,
+    ListenEnd,
+    Listening,
     check_names,
     is_readable,
     refuses_data,
     sqlstate_of,
 )
+from flask_chatstop.backends.database.mysql_listener import LOCK_PREFIX, hear_kills
 from flask_chatstop.backends.database.queries import Queries
+from flask_chatstop.backends.database.statements import PyMySQLStatement
 from flask_chatstop.backends.database.table import REPLACED
 
 _DEADLOCK = 1213
@@ -88,6 +97,13 @@ class MySQL(Dialect):
         finally:
             driver._read_timeout, driver._write_timeout = before
 
+    def can_listen(self, engine: Engine) -> bool:
+        return engine.driver == "pymysql"
+
+    def listen(self, driver: Any, listening: Listening) -> ListenEnd:
+        with self.bounded(driver, time.monotonic() + listening.timeout):
+            return hear_kills(driver, listening)
+
     def may_retry(self, error: Any) -> bool:
         # The number is PyMySQL's and mysqlclient's, the state is other drivers'.
         return _number_of(error) == _DEADLOCK or sqlstate_of(error) == "40001"
@@ -111,6 +127,11 @@ def _number_of(error: Any) -> object:
     return number if number is not None else next(iter(error.args), None)
 
 
+def _holder(lock: Any) -> Select[Any]:
+    """Select the connection that holds a lock, and the one that asks."""
+    return select(func.is_used_lock(lock), func.connection_id())
+
+
 class MySQLQueries(Queries):
     """Query a database without ``UPDATE ... RETURNING``."""
 
@@ -120,20 +141,42 @@ class MySQLQueries(Queries):
         self._replacement = (
             update(table).where(self._is_task, self._is_expired).values(self._fresh)
         )
-        self._stop = update(table).where(self._is_owned, ~self._is_over)
-        self._stop = self._stop.values(state="stopping")
-        self._state = select(table.c.state).where(self._is_owned)
+        is_running = table.c.state == "running"
+        stop = update(table).where(self._is_owned, is_running)
+        self._stop = PyMySQLStatement(stop.values(state="stopping"))
+        self._state = PyMySQLStatement(select(table.c.state).where(self._is_owned))
+        lock = func.concat(literal(LOCK_PREFIX), table.c.worker_id)
+        self._listener_of_task = PyMySQLStatement(_holder(lock).where(self._is_task))
+        self._listener = PyMySQLStatement(_holder(bindparam("b_lock")))
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
     ) -> str | None:
         # MariaDB's UPDATE returns no columns. The count of rows tells that the task was
-        # running or stopping, so only a task that is over or missing costs a second
-        # statement. A task that begins between the two was missing when the stop came.
-        if connection.execute(self._stop, params).rowcount:
+        # running: of many stops at once, one rings. A task that begins between the two
+        # statements was missing when the stop came.
+        if self._stop.execute(connection, params).rowcount:
+            self._kill(connection, self._listener_of_task, params)
             return "stopping"
-        found = connection.scalar(self._state, params)
-        return None if found == "running" else found
+        found = self._state.execute(connection, params).fetchone()
+        return None if found is None or found[0] == "running" else found[0]
+
+    def ring(self, connection: Connection, worker_id: str) -> None:
+        lock = {"b_lock": LOCK_PREFIX + worker_id}
+        self._kill(connection, self._listener, lock)
+
+    def _kill(
+        self, connection: Connection, holder: PyMySQLStatement, params: dict[str, Any]
+    ) -> None:
+        """Kill the waiting query of a listener, if it is on this server."""
+        driver: Any = connection.connection.driver_connection
+        if not hasattr(driver, "thread_id"):  # it does not tell whether a proxy is used
+            return
+        found = holder.execute_and_forget(connection, params)
+        # The stop is committed. Where it does not ring, the listener's poll finds it.
+        if found and found[0] is not None and found[1] == driver.thread_id():
+            query = PyMySQLStatement(text(f"KILL QUERY {found[0]:d}"))
+            query.execute_and_forget(connection, {})
 
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
         # Not ON DUPLICATE KEY UPDATE: its count of rows is 1 both for an inserted row

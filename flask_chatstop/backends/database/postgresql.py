@@ -1,7 +1,8 @@
 """PostgreSQL, with psycopg 3 or the driver of the app's engine.
 
-A stop notifies the worker of its task with ``NOTIFY``; a listener uses ``LISTEN``.
-``postgresql_connection.py`` has what psycopg needs to connect, to wait and to listen.
+A stop cancels the block that the listener of the task's worker lets sleep;
+``postgresql_listener.py`` has that listener. ``postgresql_connection.py`` has what
+psycopg needs to connect and to wait.
 """
 
 from contextlib import AbstractContextManager
@@ -13,6 +14,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Integer,
+    Select,
     Table,
     Text,
     any_,
@@ -26,11 +29,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.engine import interfaces
 
 from flask_chatstop.backends.database.base import (
     Dialect,
+    ListenEnd,
     Listening,
     check_names,
     refuses_data,
@@ -39,13 +41,21 @@ from flask_chatstop.backends.database.base import (
 from flask_chatstop.backends.database.postgresql_connection import (
     PostgreSQLConnect,
     bounded,
-    hear_notifications,
 )
 from flask_chatstop.backends.database.postgresql_keywords import KEYWORDS
+from flask_chatstop.backends.database.postgresql_listener import (
+    NAME_PREFIX,
+    hear_cancellations,
+)
 from flask_chatstop.backends.database.queries import Queries
-from flask_chatstop.backends.database.table import REPLACED
+from flask_chatstop.backends.database.statements import PsycopgStatement
+from flask_chatstop.backends.database.table import REPLACED, now
 
-_CHANNEL_PREFIX = "chatstop_"
+# The row of a listener. No task has such an id, since an id has no slash.
+_LISTENER_PREFIX = "/listener/"
+#: Seconds that the row of a listener which is gone stays. It is stored three times as
+#: often.
+_LISTENER_LEASE = 60.0
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED = "40001", "40P01"
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -90,8 +100,8 @@ class PostgreSQL(Dialect):
     def can_listen(self, engine: Engine) -> bool:
         return engine.driver == "psycopg"
 
-    def listen(self, driver: Any, listening: Listening) -> None:
-        hear_notifications(driver, _CHANNEL_PREFIX + listening.worker_id, listening)
+    def listen(self, driver: Any, listening: Listening) -> ListenEnd:
+        return hear_cancellations(driver, listening)
 
     def may_retry(self, error: Any) -> bool:
         # A conflict occurs where the default isolation is stricter than usual.
@@ -112,17 +122,38 @@ class PostgreSQL(Dialect):
         return super().text_of(primary or error)
 
 
+def _no_wait() -> Any:
+    """Let a statement commit without waiting for the server's disk."""
+    return func.set_config("synchronous_commit", "off", true())
+
+
+def _cancellation() -> Select[Any]:
+    """Select the cancellation of a listener's block, if it sleeps here.
+
+    PostgreSQL uses the number of a process again. The name of the application says that
+    it is this listener still, and that it sleeps.
+    """
+    process = func.pg_stat_get_activity(bindparam("b_number", type_=Integer))
+    found = process.table_valued("pid", "usesysid", "application_name")
+    return select(func.pg_cancel_backend(found.c.pid)).where(
+        found.c.application_name == bindparam("b_name", type_=Text),
+        # To cancel another role's would be an error in the server's log.
+        func.pg_has_role(found.c.usesysid, "MEMBER"),
+    )
+
+
 class PostgreSQLQueries(Queries):
-    """Query PostgreSQL, and notify the worker of a stopped task."""
+    """Query PostgreSQL, and wake the worker of a stopped task."""
 
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
         super().__init__(table, lease=lease, retention=retention)
         c = table.c
+        self._listener: Any = table.alias("listener")
         insertion = self._insert().values(self._fresh)
         self._taking = self._upsert(insertion).returning(c.task_id)
         # The row is locked when it is read. Of many stops at once, one sees the task
-        # running and notifies. RETURNING would be too late: it returns the state after
-        # the stop.
+        # running and rings. RETURNING would be too late: it returns the state after the
+        # stop.
         owned = select(c.task_id, c.worker_id, c.state).where(self._is_owned)
         found = owned.with_for_update().cte("found")
         is_running = found.c.state == "running"
@@ -132,39 +163,77 @@ class PostgreSQLQueries(Queries):
             .values(state="stopping")
             .cte("stopped")
         )
-        channel = literal(_CHANNEL_PREFIX).concat(found.c.worker_id)
-        notify = func.pg_notify(channel, found.c.task_id)
         state = case((is_running, "stopping"), else_=found.c.state)
-        # The notification is sent at the commit. Waiting for the server's disk as well
-        # would take a quarter of a stop's time. It would save the stop only if the
-        # server crashed before the notification was sent.
-        no_wait = func.set_config("synchronous_commit", "off", true())
-        stop = select(state, case((is_running, notify)), no_wait).add_cte(stopped)
-        self._stop = stop
-        dialect: interfaces.Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
-        compiled = stop.compile(dialect=dialect)
-        self._stop_sql, self._stop_params = str(compiled), compiled.params
+        is_listeners = self._listener.c.task_id == literal(_LISTENER_PREFIX).concat(
+            found.c.worker_id
+        )
+        rung = self._take_ring().where(is_listeners, is_running).cte("rung")
+        # Waiting for the server's disk would take a quarter of a stop's time. It would
+        # save the stop only if the server crashed before the worker has read it.
+        stop = select(state, rung.c.owner_user, found.c.worker_id, _no_wait())
+        stop = stop.select_from(found.outerjoin(rung, true())).add_cte(stopped)
+        self._stop = PsycopgStatement(stop)
+        own = self._listener.c.task_id == bindparam("b_task_id")
+        self._ringing = PsycopgStatement(self._take_ring().where(own))
+        self._cancelling = PsycopgStatement(_cancellation())
+        self._registration = self._register()
+
+    def register(self, connection: Connection, worker_id: str, number: int) -> None:
+        row = {
+            "task_id": _LISTENER_PREFIX + worker_id,
+            "owner_app": "",
+            "owner_source": "",
+            "owner_user": str(number),
+            "worker_id": worker_id,
+            "state": "asleep",
+        }
+        connection.execute(self._registration, row)
+
+    def ring(self, connection: Connection, worker_id: str) -> None:
+        params = {"b_task_id": _LISTENER_PREFIX + worker_id}
+        if found := self._ringing.execute_and_forget(connection, params):
+            self._cancel(connection, worker_id, found[0])
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
     ) -> str | None:
-        found: str | None
-        is_translated = "schema_translate_map" in connection.get_execution_options()
-        if connection.dialect.driver != "psycopg" or is_translated:
-            found = connection.scalar(self._stop, params)
-            return found
-        # This skips SQLAlchemy's execution, which takes as long as PostgreSQL's.
-        driver: Any = connection.connection.driver_connection
-        try:
-            row = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
-        except BaseException:
-            # The connection was cut, or interrupted while it waited. The pool must not
-            # keep it.
-            if driver.info.transaction_status.name != "IDLE":
-                connection.invalidate()
-            raise
-        found = row[0] if row else None
-        return found
+        found = self._stop.execute(connection, params).fetchone()
+        if found is None:
+            return None
+        state, number, worker_id = found[:3]
+        if number is not None:
+            # In a statement of its own: the stop is to be seen by who is woken.
+            self._cancel(connection, worker_id, number)
+        return str(state)
+
+    def _cancel(self, connection: Connection, worker_id: str, number: str) -> None:
+        params = {"b_number": int(number), "b_name": NAME_PREFIX + worker_id}
+        self._cancelling.execute_and_forget(connection, params)
+
+    def _take_ring(self) -> Any:
+        """Update the row of a listener, so that one stop rings and the next do not.
+
+        The listener is cancelled once for each sleep. A second cancellation could meet
+        what it does when it is awake, which is an error in the server's log. A stop
+        that finds the ring taken is found by the poll after the listener's next
+        registration.
+        """
+        return (
+            update(self._listener)
+            .where(self._listener.c.state == "asleep")
+            .values(state="rung")
+            .returning(self._listener.c.owner_user)
+        )
+
+    def _register(self) -> Any:
+        insertion = self._insert().values(
+            created_at=now(), expires_at=now() + _LISTENER_LEASE
+        )
+        changed = ("owner_user", "state", "expires_at")
+        return insertion.on_conflict_do_update(
+            index_elements=[self._columns.task_id],
+            set_={name: insertion.excluded[name] for name in changed},
+        ).returning(_no_wait())
 
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
         return connection.execute(self._taking, row).first() is not None

@@ -1,4 +1,4 @@
-"""How psycopg connects to PostgreSQL, waits no longer than it may, and listens.
+"""How psycopg connects to PostgreSQL, and waits no longer than it may.
 
 psycopg itself is imported only when it is used: it must see what gevent has patched.
 """
@@ -13,13 +13,7 @@ from typing import Any
 
 from sqlalchemy.engine.interfaces import Dialect
 
-from flask_chatstop.backends.database.base import Listening
-from flask_chatstop.backends.database.sockets import can_read
 from flask_chatstop.errors import BackendError
-
-#: After so many timeouts a listener asks whether the server is still there. Neither a
-#: hung server nor a proxy that has forgotten the connection says that it is not.
-_SILENCE = 2.5
 
 #: TCP_KEEPALIVE is macOS's name of TCP_KEEPIDLE.
 _KEEP_ALIVE = {
@@ -73,32 +67,19 @@ def bounded(connection: Any, deadline: float) -> Iterator[None]:
         del connection.wait
 
 
-def hear_notifications(connection: Any, channel: str, listening: Listening) -> None:
-    """Report the notifications on a channel until ``closing`` is set."""
-    from psycopg.sql import SQL, Identifier
-
-    with bounded(connection, time.monotonic() + listening.timeout):
-        _keep_alive(connection)
-        connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
-    listening.poll()
-    # libpq's own calls: psycopg's generator of notifications wakes more slowly.
-    # psycopg takes those that come while it waits for the answer to a query.
-    connection.add_notify_handler(lambda notify: listening.heard([notify.payload]))
-    ask_at = time.monotonic() + _SILENCE * listening.timeout
-    while not listening.is_over:
-        if can_read(connection, min(listening.timeout, 0.5)):
-            connection.pgconn.consume_input()
-            while notify := connection.pgconn.notifies():
-                listening.heard([notify.extra.decode()])
-        elif time.monotonic() > ask_at:
-            with bounded(connection, time.monotonic() + listening.timeout):
-                connection.execute("SELECT 1")
-            ask_at = time.monotonic() + _SILENCE * listening.timeout
+def keep_alive(connection: Any) -> None:
+    """Probe a silent connection, and give it up after 25 s without an answer."""
+    with socket.socket(fileno=socket.dup(connection.fileno())) as sock:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEP_ALIVE.items():
+                if option := getattr(socket, name, None):
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _ready(connection: Any, deadline: float) -> Any:
     try:
-        _keep_alive(connection)
+        keep_alive(connection)
         # SQLAlchemy queries a new connection before `bounded` is used on it.
         connection.wait = partial(_wait_until, connection, deadline)
         # Behind a pooler, the process id of the connection is the pooler's own. There,
@@ -117,16 +98,6 @@ def _ready(connection: Any, deadline: float) -> Any:
     if served_by != connection.info.backend_pid:
         connection.prepare_threshold = None
     return connection
-
-
-def _keep_alive(connection: Any) -> None:
-    """Probe a silent connection, and give it up after 25 s without an answer."""
-    with socket.socket(fileno=socket.dup(connection.fileno())) as sock:
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in _KEEP_ALIVE.items():
-                if option := getattr(socket, name, None):
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _wait_until(

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Engine,
     Table,
     and_,
     bindparam,
@@ -100,10 +101,10 @@ class Queries(abc.ABC):
         if connection.execute(self._renewal, params).rowcount == len(lost):
             return set()
         for task_id in connection.scalars(self._kept, params):
-            lost.pop(_str(task_id), None)
+            lost.pop(text_of(task_id), None)
         self._insert_lost(connection, list(lost.values()))
         params["b_task_ids"] = self._list(lost)
-        kept = {_str(task_id) for task_id in connection.scalars(self._kept, params)}
+        kept = {text_of(task_id) for task_id in connection.scalars(self._kept, params)}
         return lost.keys() - kept
 
     def stop(self, connection: Connection, task_id: str, owner: Owner) -> StopOutcome:
@@ -122,6 +123,20 @@ class Queries(abc.ABC):
         stopped = state == EndReason.STOPPED
         return StopOutcome.STOPPED if stopped else StopOutcome.ENDED
 
+    def ring(self, connection: Connection, worker_id: str) -> None:  # noqa: B027
+        """Ring a worker as a stop of one of its tasks does.
+
+        This one does nothing. A ring never fails: it may be lost, and the stop is not.
+        """
+
+    def register(  # noqa: B027
+        self, connection: Connection, worker_id: str, number: int
+    ) -> None:
+        """Store how the server knows the connection of a worker's listener.
+
+        This one does nothing.
+        """
+
     def end(
         self, connection: Connection, record: TaskRecord, reason: EndReason
     ) -> bool:
@@ -136,7 +151,18 @@ class Queries(abc.ABC):
     def stops(self, connection: Connection, worker_id: str) -> set[str]:
         """Return the ids of a worker's tasks that are stopping."""
         params = {"b_worker_id": self._text(worker_id)}
-        return {_str(found) for found in connection.scalars(self._stopping, params)}
+        return {text_of(found) for found in connection.scalars(self._stopping, params)}
+
+    def stops_statement(
+        self, engine: Engine, worker_id: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Return what :meth:`stops` executes, for a connection of the driver's."""
+        schemas = engine.get_execution_options().get("schema_translate_map")
+        options: dict[str, Any] = {}
+        if schemas:
+            options = {"schema_translate_map": schemas, "render_schema_translate": True}
+        compiled = self._stopping.compile(engine, **options)
+        return str(compiled), compiled.params | {"b_worker_id": self._text(worker_id)}
 
     def tasks(
         self, connection: Connection, wanted: Mapping[str, str | None]
@@ -153,7 +179,7 @@ class Queries(abc.ABC):
         )
         found = []
         for *texts, state, seconds in connection.execute(query):
-            task_id, app, source, user, worker_id = map(_str, texts)
+            task_id, app, source, user, worker_id = map(text_of, texts)
             record = TaskRecord(task_id, Owner(app, source, user), worker_id)
             found.append(TaskInfo(record, state == "stopping", float(seconds)))
         return found
@@ -174,7 +200,7 @@ class Queries(abc.ABC):
         task_ids = connection.scalars(self._expired).all()
         if not task_ids:
             return 0
-        params = {"b_task_ids": self._list(_str(task_id) for task_id in task_ids)}
+        params = {"b_task_ids": self._list(text_of(task_id) for task_id in task_ids)}
         return connection.execute(self._purge, params).rowcount
 
     def _insert_lost(self, connection: Connection, lost: list[TaskRecord]) -> None:
@@ -202,7 +228,10 @@ class Queries(abc.ABC):
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
     ) -> str | None:
-        """Stop a task of an owner and return its state; None if there is none."""
+        """Stop a task of an owner, ring its worker if it ran, and return its state.
+
+        The state is None if there is no such task.
+        """
 
     @abc.abstractmethod
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
@@ -229,5 +258,6 @@ class Queries(abc.ABC):
         return value
 
 
-def _str(text: str | bytes) -> str:
+def text_of(text: str | bytes) -> str:
+    """Return an id or a name that was read from its column."""
     return text.decode() if isinstance(text, bytes) else text

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from flask_chatstop.backends.database.base import Dialect, Listening
+from flask_chatstop.backends.database.base import Dialect, ListenEnd, Listening
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
 from flask_chatstop.backends.database.sqlite_listener import SQLiteListener
@@ -81,7 +81,7 @@ class SQLite(Dialect):
     def can_listen(self, engine: Engine) -> bool:
         return engine.dialect.name == "sqlite"
 
-    def listen(self, driver: Any, listening: Listening) -> bool:
+    def listen(self, driver: Any, listening: Listening) -> ListenEnd:
         return SQLiteListener(driver, listening).listen()
 
     def may_retry(self, error: Any) -> bool:
@@ -141,6 +141,10 @@ class SQLiteQueries(Queries):
             # It is committed: each statement is a transaction of its own.
             driver.ringer.ring(worker_id, params["b_task_id"])
         return state
+
+    def ring(self, connection: Connection, worker_id: str) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.ringer.ring(worker_id)
 
     def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
         return connection.execute(self._taking, row).first() is not None

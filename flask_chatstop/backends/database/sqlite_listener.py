@@ -9,7 +9,7 @@ import sqlite3
 import time
 from contextlib import closing
 
-from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.backends.database.base import ListenEnd, Listening
 from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
 from flask_chatstop.backends.database.sqlite_doorbell import Doorbell, Ringer
 from flask_chatstop.backends.database.sqlite_forks import watchers
@@ -37,8 +37,8 @@ class SQLiteListener:
         #: The tasks whose stops were found or rung.
         self._known: set[str] = set()
 
-    def listen(self) -> bool:
-        """Report stops until ``closing`` is set, and tell whether to listen again."""
+    def listen(self) -> ListenEnd:
+        """Report stops until ``closing`` is set."""
         try:
             with watchers.lock:
                 watchers.open.add(self)
@@ -82,16 +82,16 @@ class SQLiteListener:
                 error,
             )
 
-    def _watch(self) -> bool:
+    def _watch(self) -> ListenEnd:
         # When the file was deleted or replaced, the worker listens again after a pause,
         # and announces all that runs.
         while not self._driver.has_lost_its_file:
             if not self._look():
-                return True
+                return ListenEnd.AGAIN
             self._wait()
             if self._listening.closing.is_set() or self._has_left:
                 break
-        return False
+        return ListenEnd.OVER
 
     def _look(self) -> bool:
         """Report the stops that were written; return False if it can look no more."""

@@ -17,9 +17,13 @@ HAS_SERVER = shutil.which("mariadbd") is not None
 
 
 class MariaDBServer:
-    """A server in a directory of its own on a free port."""
+    """A server in a directory of its own on a free port.
 
-    def __init__(self) -> None:
+    :param options: of its command line.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
         if not HAS_SERVER:
             pytest.skip("no MariaDB server is installed here")
         self._data = tempfile.mkdtemp(prefix="chatstop-mariadb-")
@@ -27,13 +31,13 @@ class MariaDBServer:
         self._user = "mysql" if os.geteuid() == 0 else None
         if self._user:
             shutil.chown(self._data, self._user)
-        options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        making = ["--auth-root-authentication-method=normal", "--skip-test-db"]
         subprocess.run(
             [
                 "mariadb-install-db",
                 "--no-defaults",
                 f"--datadir={self._data}",
-                *options,
+                *making,
             ],
             check=True,
             user=self._user,
@@ -50,6 +54,7 @@ class MariaDBServer:
                 *("mariadbd", "--no-defaults", f"--datadir={self._data}", *files),
                 *("--bind-address=127.0.0.1", f"--port={self.port}"),
                 "--innodb-flush-log-at-trx-commit=0",
+                *self._options,
             ],
             user=self._user,
             stderr=subprocess.DEVNULL,

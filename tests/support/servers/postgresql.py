@@ -18,7 +18,7 @@ from flask_chatstop.testing import wait_until
 class PostgreSQLServer:
     """A server in a directory of its own on a free port.
 
-    :param settings: further ones, like ``work_mem=1MB``.
+    :param settings: as in its configuration file, such as ``max_connections=200``.
     """
 
     def __init__(self, *settings: str) -> None:
@@ -30,6 +30,7 @@ class PostgreSQLServer:
         # It refuses to run as root.
         self.user = "postgres" if os.geteuid() == 0 else None
         self.data = tempfile.mkdtemp(prefix="chatstop-postgresql-")
+        self.log = Path(self.data, "log")
         if self.user:
             shutil.chown(self.data, self.user)
         initdb, options = self.bin / "initdb", ["-A", "trust", "-N", "-U", "postgres"]
@@ -49,12 +50,13 @@ class PostgreSQLServer:
         settings = ["fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}"]
         settings += self._settings
         options = [x for setting in settings for x in ("-c", setting)]
-        self.process = subprocess.Popen(
-            [self.bin / "postgres", "-D", self.data, "-k", self.data, *options],
-            user=self.user,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [self.bin / "postgres", "-D", self.data, "-k", self.data, *options],
+                user=self.user,
+                stderr=log,
+                cwd="/",
+            )
         wait_until(self.is_ready)
 
     def is_ready(self) -> bool:

@@ -1,0 +1,148 @@
+"""A doorbell for database servers: a query that sleeps until a stop interrupts it.
+
+The listener keeps one query asleep on a connection of its own. A stop finds that
+connection and interrupts the query, which wakes this one worker and no other. The ring
+says nothing but "look now", so the listener then reads its stops, on that connection.
+"""
+
+import abc
+import re
+import time
+from collections.abc import Collection
+
+from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.errors import BackendError
+
+#: Seconds of one sleep. It bounds how long the server keeps the query of a client that
+#: has gone, and how long PostgreSQL keeps a snapshot.
+SLEEP = 5.0
+#: Seconds between two polls: while rings arrive, and unless it is known that they do.
+TRUSTING, DOUBTING = 2.0, 0.1
+#: Seconds between two looks at ``closing``.
+_PATIENCE = 0.5
+#: So many interruptions in a row that no stop explains are the server's, by a limit on
+#: the time of statements. Then there is a pause in seconds before the next sleep.
+_UNEXPLAINED, _PAUSE = 3, 0.1
+#: What the names on the server can hold, whatever the database.
+_NAMEABLE = re.compile(r"[\w-]{1,50}", re.ASCII)
+
+
+class Sleeper(abc.ABC):
+    """The connection of a listener, and the query that sleeps on it."""
+
+    #: Seconds of one sleep.
+    seconds = SLEEP
+
+    @abc.abstractmethod
+    def fall_asleep(self) -> None:
+        """Send the query, and return when a ring would interrupt it."""
+
+    def rearm(self) -> None:
+        """Let the next stop ring: the one that was found has rung in vain, or not."""
+        return
+
+    @abc.abstractmethod
+    def is_awake(self, seconds: float) -> bool:
+        """Return whether the query ends within so many seconds."""
+
+    @abc.abstractmethod
+    def wake_up(self) -> Collection[str]:
+        """Take the result of the query, which may have been interrupted.
+
+        :returns: the tasks of the worker that are stopping then.
+        """
+
+
+def is_nameable(worker_id: str) -> bool:
+    """Return whether a worker can be rung by its id."""
+    return _NAMEABLE.fullmatch(worker_id) is not None
+
+
+def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
+    """Report stops until the listening has to end.
+
+    The order makes that no ring is missed: the query sleeps before the table is polled.
+    A stop that is too late for the poll finds the query asleep.
+    """
+    polls = _Polls(sleeper, listening)
+    begun = _sleep(sleeper, polls)
+    # The worker rings itself as a stop would, to learn whether rings arrive.
+    listening.ring()
+    while not listening.is_over:
+        if not sleeper.is_awake(min(polls.interval, _PATIENCE)):
+            if time.monotonic() > begun + sleeper.seconds + listening.timeout:
+                raise BackendError("The server has not ended a query in time.")
+            polls.poll_if_due()
+            continue
+        found = sleeper.wake_up()
+        was_rung = time.monotonic() < begun + 0.95 * sleeper.seconds
+        polls.woken(found, was_rung=was_rung)
+        if listening.is_over:
+            return
+        begun = _sleep(sleeper, polls)
+    # Closed in its sleep, the connection would be an error in the server's log.
+    listening.ring()
+    if sleeper.is_awake(_PATIENCE):
+        sleeper.wake_up()
+
+
+def _sleep(sleeper: Sleeper, polls: "_Polls") -> float:
+    """Fall asleep, then poll, and return when the sleep has begun."""
+    sleeper.fall_asleep()
+    begun = time.monotonic()
+    polls.poll()
+    return begun
+
+
+class _Polls:
+    """Polls the table after each ring, and now and then.
+
+    It polls every 2 s while rings arrive. It polls every 100 ms from the moment that
+    it finds a stop without a ring: some stops are sent through a proxy, or to another
+    server of a cluster, where the query is not found.
+    """
+
+    def __init__(self, sleeper: Sleeper, listening: Listening) -> None:
+        self._sleeper, self._listening = sleeper, listening
+        self._known: set[str] = set()
+        self._has_rung = self._has_missed = self._may_have_missed = False
+        self._unexplained = 0
+        self._due_at = 0.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two polls."""
+        is_trusted = self._has_rung and not self._has_missed
+        return TRUSTING if is_trusted else DOUBTING
+
+    def poll(self) -> bool:
+        """Poll, and return whether there are stops that were not known before."""
+        is_new = False
+        while self._note(self._listening.poll()):
+            is_new = True
+            self._sleeper.rearm()
+        return is_new
+
+    def poll_if_due(self) -> None:
+        """Poll unless it is too early, and note whether rings do not arrive."""
+        if time.monotonic() < self._due_at:
+            return
+        # The ring of a stop that was found by the last poll had time to arrive since.
+        self._has_missed |= self._may_have_missed
+        self._may_have_missed = self.poll()
+
+    def woken(self, found: Collection[str], *, was_rung: bool) -> None:
+        """Report what was found on waking up, and note whether a ring has arrived."""
+        self._listening.heard(found)
+        is_new = self._note(found)
+        if not was_rung:
+            return
+        self._has_rung, self._may_have_missed = True, False
+        self._unexplained = 0 if is_new else self._unexplained + 1
+        if self._unexplained > _UNEXPLAINED:
+            self._listening.closing.wait(_PAUSE)
+
+    def _note(self, found: Collection[str]) -> bool:
+        known, self._known = self._known, set(found)
+        self._due_at = time.monotonic() + self.interval
+        return not self._known <= known

@@ -1,0 +1,267 @@
+"""The sleeping query of a listener on MariaDB, and the kills that are stops."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.constants.COMMAND import COM_QUERY
+from sqlalchemy import URL, create_engine, make_url, text
+
+from flask_chatstop import TaskRecord
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, listening, new_record, new_worker, wait_until
+from tests.support.resetting_proxy import ResettingProxy
+from tests.support.scripts import run
+from tests.support.servers.mariadb import MariaDBServer
+
+Open = Callable[..., DatabaseBackend]
+
+
+@pytest.fixture
+def url(mariadb_url: str) -> Iterator[URL]:
+    """A user that may use the test's database and nothing else."""
+    url, name = make_url(mariadb_url), f"u{new_worker()}"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE USER {name}@'%' IDENTIFIED BY 'word'"))
+        connection.execute(text(f"GRANT ALL ON {url.database}.* TO {name}@'%'"))
+    yield url.set(username=name, password="word")
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP USER {name}@'%'"))
+    engine.dispose()
+
+
+def connect(url: URL) -> Any:
+    return pymysql.connect(
+        host=url.host,
+        port=url.port or 3306,
+        user=url.username,
+        password=url.password or "",
+        database=url.database,
+        autocommit=True,
+    )
+
+
+def ask(url: URL, query: str) -> Any:
+    with closing(connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return [row[0] for row in cursor.fetchall()]
+
+
+def kills(backend: DatabaseBackend) -> int:
+    """Count what a backend has killed, by its one connection."""
+    with backend.engine.connect() as connection:
+        status = text("SHOW SESSION STATUS LIKE 'Com_kill'")
+        return int(connection.execute(status).one()[1])
+
+
+def sleeping(url: URL, worker_id: str) -> list[int]:
+    """Give the connections on which a query of this worker's sleeps."""
+    found: list[int] = ask(
+        url,
+        "SELECT id FROM information_schema.processlist"
+        f" WHERE info LIKE '%/* chatstop {worker_id} */'",
+    )
+    return found
+
+
+def test_a_stop_kills_the_query_of_the_listener_and_no_other(
+    url: URL, open_backend: Open
+) -> None:
+    backend, other = open_backend(url), open_backend(url)
+    mine, theirs = new_record(), new_record()
+    for record in (mine, theirs):
+        backend.announce(record)
+    # The user of this query is another app's too.
+    query = "SELECT SLEEP(3) /* chatstop */"
+    innocent = threading.Thread(target=lambda: results.extend(ask(url, query)))
+    results: list[int] = []
+    innocent.start()
+    with listening(backend, [mine]) as bell, listening(backend, [theirs]) as silent:
+        other.stop(mine.task_id, ALICE)
+        assert bell.get(timeout=5) == mine.task_id
+        assert kills(other) == 1
+        assert silent.empty()
+    innocent.join()
+    assert results == [0]
+
+
+def test_of_many_stops_at_once_one_kills(url: URL, open_backend: Open) -> None:
+    backend, other, record = open_backend(url), open_backend(url), new_record()
+    backend.announce(record)
+    with listening(backend, [record]) as bell:
+        for _ in range(5):
+            other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+    assert kills(other) == 1
+
+
+def test_every_stop_of_a_burst_is_heard(url: URL, open_backend: Open) -> None:
+    backend, other, worker_id = open_backend(url), open_backend(url), new_worker()
+    records = [new_record(worker_id=worker_id) for _ in range(100)]
+    backend.renew(records)
+
+    # SLEEP() of MariaDB would hold some of them up for two seconds: the timeout.
+    def stop(part: list[TaskRecord]) -> None:
+        for record in part:
+            other.stop(record.task_id, ALICE)
+
+    with listening(backend, records) as bell:
+        threads = [
+            threading.Thread(target=stop, args=(records[start::4],))
+            for start in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        missing = {record.task_id for record in records}
+        while missing:
+            missing.discard(bell.get(timeout=5))
+        for thread in threads:
+            thread.join()
+
+
+def test_a_listener_that_ends_leaves_no_query_behind(
+    url: URL, open_backend: Open
+) -> None:
+    backend, record = open_backend(url), new_record()
+    backend.announce(record)
+    with listening(backend, [record]):
+        wait_until(lambda: len(sleeping(url, record.worker_id)) == 1)
+    assert sleeping(url, record.worker_id) == []
+
+
+def test_a_listener_takes_over_from_one_whose_connection_is_lost(
+    url: URL, open_backend: Open
+) -> None:
+    backend, other, record = open_backend(url), open_backend(url), new_record()
+    backend.announce(record)
+    lost = connect(url)
+    with lost.cursor() as cursor:
+        cursor.execute(f"SELECT GET_LOCK('chatstop {record.worker_id}', 0)")
+    lost._execute_command(COM_QUERY, "SELECT SLEEP(60)")
+    # The server does not notice: the query sleeps on, and holds the lock.
+    lost._force_close()
+    with listening(backend, [record]) as bell:
+        wait_until(lambda: len(sleeping(url, record.worker_id)) == 1)
+        other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+        assert kills(other) == 1
+
+
+def test_a_stop_that_does_not_find_the_query_is_found_by_a_poll(
+    url: URL, own_mariadb: MariaDBServer, open_backend: Open
+) -> None:
+    """As on two nodes of a cluster: the stop is sent to the other one."""
+    node = make_url(own_mariadb.url)
+    backend, other = open_backend(url, listen_url=node), open_backend(url)
+    record = new_record()
+    backend.announce(record)
+    with listening(backend, [record]) as bell:
+        wait_until(lambda: len(sleeping(node, record.worker_id)) == 1)
+        other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+    assert kills(other) == 0
+
+
+class NumberingProxy(ResettingProxy):
+    """A proxy that tells its clients numbers of its own, as ProxySQL does."""
+
+    GREETING = b"\0\0\0\n"
+
+    def change(self, answer: bytes) -> bytes:
+        if answer[1:5] != self.GREETING:
+            return answer
+        number = answer.index(0, 5) + 1  # after the version, as text
+        return answer[:number] + b"\7\0\0\0" + answer[number + 4 :]
+
+
+@pytest.mark.parametrize("who", ["stops", "listens"])
+def test_nothing_is_killed_through_a_proxy_that_numbers_connections_itself(
+    who: str, url: URL, open_backend: Open
+) -> None:
+    with NumberingProxy(url.port or 3306) as proxy:
+        proxied = url.set(port=proxy.port)
+        backend = open_backend(proxied if who == "listens" else url)
+        other = open_backend(proxied if who == "stops" else url)
+        record = new_record()
+        backend.announce(record)
+        with listening(backend, [record]) as bell:
+            other.stop(record.task_id, ALICE)
+            assert bell.get(timeout=5) == record.task_id
+        assert kills(other) == 0
+        backend.close()
+        other.close()
+
+
+def test_a_worker_whose_id_the_server_cannot_name_polls(
+    url: URL, open_backend: Open
+) -> None:
+    backend, other = open_backend(url), open_backend(url)
+    record = new_record(worker_id="*/ quote ' \N{SNOWMAN}" + "x" * 200)
+    backend.announce(record)
+    with listening(backend, [record]) as bell:
+        other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+
+
+def test_a_limit_on_the_time_of_statements_ends_no_sleep(
+    own_mariadb: MariaDBServer, open_backend: Open
+) -> None:
+    url = make_url(own_mariadb.url)
+    ask(url, "SET GLOBAL max_statement_time = 0.2")
+    try:
+        backend, record = open_backend(url), new_record()
+        backend.announce(record)
+        with listening(backend, [record]):
+            wait_until(lambda: is_asleep_for(url, record.worker_id, 1))
+    finally:
+        ask(url, "SET GLOBAL max_statement_time = 0")
+
+
+def is_asleep_for(url: URL, worker_id: str, seconds: int) -> bool:
+    query = (
+        "SELECT 1 FROM information_schema.processlist"
+        f" WHERE info LIKE '%{worker_id}%' AND info LIKE '%*/'"
+        f" AND time >= {seconds}"
+    )
+    found: list[int] = ask(url, query)
+    return found == [1]
+
+
+def test_under_gevent_other_greenlets_run_while_the_query_sleeps(url: URL) -> None:
+    printed = run(f"""
+        from gevent import monkey; monkey.patch_all()
+        import threading
+        from flask_chatstop.backends.database import DatabaseBackend
+        from flask_chatstop.testing import ALICE, listening, new_record, wait_until
+
+        url = {url.render_as_string(hide_password=False)!r}
+        backend, other = DatabaseBackend(url), DatabaseBackend(url)
+        record = new_record()
+        backend.announce(record)
+        turns = []
+        done = threading.Event()
+
+        def turn():
+            while not done.wait(0.01):
+                turns.append(1)
+
+        thread = threading.Thread(target=turn)
+        thread.start()
+        with listening(backend, [record]) as bell:
+            wait_until(lambda: len(turns) > 30)
+            other.stop(record.task_id, ALICE)
+            assert bell.get(timeout=5) == record.task_id
+            with other.engine.connect() as connection:
+                query = "SHOW SESSION STATUS LIKE 'Com_kill'"
+                assert connection.exec_driver_sql(query).one()[1] == "1"
+        done.set()
+        thread.join()
+        backend.close()
+        other.close()
+        print("heard")
+        """)
+    assert printed == "heard\n"

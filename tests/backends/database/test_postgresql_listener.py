@@ -1,0 +1,190 @@
+"""The sleeping block of a listener on PostgreSQL, and its cancellation by a stop."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from flask_chatstop import TaskRecord
+from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.testing import ALICE, listening, new_record, new_worker, wait_until
+from tests.support.scripts import run
+from tests.support.servers.postgresql import PostgreSQLServer
+
+Open = Callable[..., DatabaseBackend]
+
+
+@pytest.fixture
+def url(postgresql_url: str) -> str:
+    return postgresql_url.replace("+psycopg", "")
+
+
+def ask(url: str, query: str, *params: object) -> list[Any]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(query.encode(), params)
+        return [row[0] for row in cursor.fetchall()] if cursor.description else []
+
+
+def sleeping(url: str, worker_id: str) -> list[int]:
+    """Give the processes in which a block of this worker's sleeps."""
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+    return ask(url, query, f"chatstop {worker_id}")
+
+
+class Innocent(threading.Thread):
+    """A query of another app's, with the same role."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._connection = psycopg.connect(url, autocommit=True)
+        self.pid = self._connection.info.backend_pid
+        self.result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        with self._connection as connection:
+            query = "SELECT 'not cancelled' FROM pg_sleep(1.5)"
+            self.result = connection.execute(query).fetchone()
+
+
+def test_a_stop_cancels_the_block_of_the_listener_and_no_other(
+    url: str, open_backend: Open
+) -> None:
+    backend, other = open_backend(url), open_backend(url)
+    mine, theirs = new_record(), new_record()
+    for record in (mine, theirs):
+        backend.announce(record)
+    innocent = Innocent(url)
+    with listening(backend, [mine]) as bell, listening(backend, [theirs]) as silent:
+        other.stop(mine.task_id, ALICE)
+        assert bell.get(timeout=5) == mine.task_id
+        assert silent.empty()
+    innocent.join()
+    assert innocent.result == ("not cancelled",)
+
+
+def test_every_stop_of_a_burst_is_heard_and_none_is_an_error_in_the_log(
+    own_postgresql: PostgreSQLServer, open_backend: Open
+) -> None:
+    url, worker_id = own_postgresql.url, new_worker()
+    backend, other = open_backend(url), open_backend(url)
+    records = [new_record(worker_id=worker_id) for _ in range(100)]
+    backend.renew(records)
+    logged = own_postgresql.log.stat().st_size
+
+    def stop(part: list[TaskRecord]) -> None:
+        for record in part:
+            other.stop(record.task_id, ALICE)
+
+    with listening(backend, records) as bell:
+        threads = [
+            threading.Thread(target=stop, args=(records[start::4],))
+            for start in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        missing = {record.task_id for record in records}
+        while missing:
+            missing.discard(bell.get(timeout=5))
+        for thread in threads:
+            thread.join()
+    assert sleeping(url, worker_id) == []
+    assert own_postgresql.log.read_text()[logged:] == ""
+
+
+def test_a_process_that_is_not_the_listener_any_more_is_not_cancelled(
+    url: str, open_backend: Open
+) -> None:
+    backend, other = open_backend(url), open_backend(url)
+    record, innocent = new_record(), Innocent(url)
+    backend.announce(record)
+    with listening(backend, [record]) as bell:
+        ask(
+            url,
+            "UPDATE chatstop_task SET owner_user = %s WHERE task_id = %s",
+            str(innocent.pid),
+            f"/listener/{record.worker_id}",
+        )
+        other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+    innocent.join()
+    assert innocent.result == ("not cancelled",)
+
+
+def test_a_listener_of_another_role_is_found_by_its_poll_and_not_an_error(
+    own_postgresql: PostgreSQLServer, open_backend: Open
+) -> None:
+    url, name = make_url(own_postgresql.url), f"u{new_worker()}"
+    ask(own_postgresql.url, f"CREATE ROLE {name} LOGIN")
+    ask(own_postgresql.url, f"GRANT ALL ON chatstop_task TO {name}")
+    backend, other = open_backend(url), open_backend(url.set(username=name))
+    record = new_record()
+    backend.announce(record)
+    logged = own_postgresql.log.stat().st_size
+    with listening(backend, [record]) as bell:
+        other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+    assert own_postgresql.log.read_text()[logged:] == ""
+
+
+@pytest.mark.parametrize("limit", [400, 100])
+def test_the_log_of_slow_statements_has_no_sleeps(
+    limit: int, own_postgresql: PostgreSQLServer, open_backend: Open
+) -> None:
+    url, record = own_postgresql.url, new_record()
+    ask(url, f"ALTER SYSTEM SET log_min_duration_statement = {limit}")
+    ask(url, "SELECT pg_reload_conf()")
+    try:
+        wait_until(lambda: ask(url, "SHOW log_min_duration_statement") != ["-1"])
+        backend, other = open_backend(url), open_backend(url)
+        backend.announce(record)
+        with listening(backend, [record]) as bell:
+            if limit == 400:
+                wait_until(lambda: len(sleeping(url, record.worker_id)) == 1)
+                before = own_postgresql.log.read_text()
+                innocent = Innocent(url)
+                innocent.join()
+            other.stop(record.task_id, ALICE)
+            assert bell.get(timeout=5) == record.task_id
+        lines = own_postgresql.log.read_text().splitlines()
+        assert not [line for line in lines if "chatstop" in line and "duration" in line]
+        if limit == 400:
+            assert "duration" in own_postgresql.log.read_text()[len(before) :]
+    finally:
+        ask(url, "ALTER SYSTEM RESET log_min_duration_statement")
+        ask(url, "SELECT pg_reload_conf()")
+
+
+def test_a_worker_whose_id_the_server_cannot_name_polls(
+    url: str, open_backend: Open
+) -> None:
+    backend, other = open_backend(url), open_backend(url)
+    record = new_record(worker_id="$chatstop$ quote ' \N{SNOWMAN}" + "x" * 200)
+    backend.announce(record)
+    with listening(backend, [record]) as bell:
+        other.stop(record.task_id, ALICE)
+        assert bell.get(timeout=5) == record.task_id
+
+
+def test_a_process_that_exits_leaves_no_block_and_no_line_in_the_log(
+    own_postgresql: PostgreSQLServer,
+) -> None:
+    logged = own_postgresql.log.stat().st_size
+    code = f"""
+        from tests.support.worker_app import WorkerApp
+        from flask_chatstop.testing import wait_until
+
+        app = WorkerApp({own_postgresql.url!r})
+        chat = app.chat()
+        wait_until(lambda: app.worker.backend.tasks())
+        app.stop(chat)
+        assert chat.ended.wait(5)
+        print(app.worker.id)
+        """
+    worker_id = run(code).strip()
+    # Sooner than the sleep is over by itself.
+    wait_until(lambda: sleeping(own_postgresql.url, worker_id) == [], 2)
+    assert own_postgresql.log.read_text()[logged:] == ""
