@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -50,9 +51,11 @@ def config(request: pytest.FixtureRequest) -> Iterator[Configure]:
         with closing(DatabaseBackend(url)) as store, store.engine.begin() as connection:
             connection.execute(store.table.delete())
 
+    elif request.param == "redis_url":
+        prefix = request.getfixturevalue("redis_prefix") + f"{uuid.uuid4().hex}:"
+
     def configure() -> dict[str, object]:
         if request.param == "redis_url":
-            prefix = request.getfixturevalue("redis_prefix")
             backends.append(RedisBackend(url, prefix=prefix))
         else:
             backends.append(DatabaseBackend(url))
