@@ -140,13 +140,12 @@ def test_a_frozen_server_costs_a_call_the_timeout_and_the_listener_an_error(
     backend.close()
 
 
-def test_as_many_calls_as_there_are_may_wait_at_once(
-    server: RedisServer, redis_backend: RedisBackend
-) -> None:
+def test_as_many_calls_as_there_are_may_wait_at_once(server: RedisServer) -> None:
     answers: SimpleQueue[object] = SimpleQueue()
+    backend = RedisBackend(server.url, timeout=30)
 
     def stop() -> None:
-        answers.put(redis_backend.stop("unknown", ALICE))
+        answers.put(backend.stop("unknown", ALICE))
 
     server.freeze()
     threads = [threading.Thread(target=stop) for _ in range(300)]
@@ -154,7 +153,8 @@ def test_as_many_calls_as_there_are_may_wait_at_once(
         thread.start()
     server.thaw()
     for _ in threads:
-        assert answers.get(timeout=5) is StopOutcome.MISSING
+        assert answers.get(timeout=30) is StopOutcome.MISSING
+    backend.close()
 
 
 @pytest.mark.parametrize("scheme", ["redis", "REDIS", "valkey"])
