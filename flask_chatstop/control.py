@@ -78,8 +78,8 @@ class TaskControl(abc.ABC):
             task_id = str(uuid.uuid4())
         elif not is_task_id(task_id):
             raise InvalidParam(
-                f"task_id must be 1 to {MAX_ID} characters, without a slash or %2F, and"
-                " not . or .. alone."
+                f"task_id must be a string of 1 to {MAX_ID} characters, without a slash"
+                " or %2F, and not . or .. alone."
             )
         if time_limit is not None:
             time_limit = seconds("time_limit", time_limit)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
-from flask import Response
+from flask import Response, has_request_context, request
 
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_callable, seconds
@@ -50,19 +50,22 @@ def stream_response(
         answer here, or the part of it that there is. If it raises, the client is told
         that the answer was not saved.
     :param on_disconnect: what happens when the client leaves: ``"stop"`` ends the
-        generation, ``"continue"`` lets it run to its end, still stoppable.
+        generation, ``"continue"`` lets it run to its end, still stoppable. A HEAD
+        request ends it in any case, before the source is read.
     :param heartbeat: seconds of silence after which a ping is sent.
     :raises ConfigurationError: the heartbeat is not a number above 0, or the format was
         used before.
     :raises RuntimeError: the task already has a stream.
-    :raises TypeError: the source is not iterable, ``format`` is no format, or
-        ``on_end`` cannot be called with one argument.
+    :raises TypeError: ``task`` is not a task, the source is not iterable, ``format`` is
+        not a format, or ``on_end`` is async or cannot be called with one argument.
     :raises ValueError: ``on_disconnect`` has another value.
     """
     if on_disconnect not in ("stop", "continue"):
         raise ValueError(
             f"on_disconnect is {on_disconnect!r}, not 'stop' or 'continue'."
         )
+    if not isinstance(task, GenerationTask):
+        raise TypeError(f"task is {task!r}; give it what ChatStop.start() returned.")
     heartbeat = seconds("heartbeat", heartbeat)
     format = _checked(task.make_format() if format is None else format)
     if on_end is not None:
@@ -73,7 +76,11 @@ def stream_response(
     if on_end is not None:
         task.on_end(on_end)
     body = _FormattedStream(
-        format, task, stream, heartbeat, continues=on_disconnect == "continue"
+        format,
+        task,
+        stream,
+        heartbeat,
+        continues=on_disconnect == "continue" and not _is_head(),
     )
     response = _response(task, format, body)
     # The app may wrap the stream in an iterator of its own that has no close().
@@ -122,6 +129,11 @@ def stopped_response(task: GenerationTask) -> Response:
     format = _checked(task.make_format())
     format.attach(task)
     return _response(task, format, [format.begin(), _end(format, task)])
+
+
+def _is_head() -> bool:
+    # Flask answers it by the view of GET, and sends no body.
+    return has_request_context() and request.method == "HEAD"
 
 
 def _checked(format: object) -> StreamFormat:

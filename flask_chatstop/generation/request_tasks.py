@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, after_this_request, g, has_request_context
 
@@ -43,8 +43,10 @@ def _watch_response(
     if response.status_code >= 400:
         task.end(EndReason.FAILED)
     elif response.is_streamed and not task.has_response:
-        body: Iterator[Any] = _WatchedBody(task, response.response)
-        response.response = body
+        body = _WatchedBody(task, response.response)
+        response.response = cast(Iterator[Any], body)
+        # A hook of the app may wrap it in an iterator that has no close().
+        response.call_on_close(body.close)
     return response
 
 
@@ -61,6 +63,7 @@ class _WatchedBody(Iterator[str | bytes]):
         self._body = body
         self._iterator: Iterator[str | bytes] | None = None
         self._read_by: int | None = None
+        self._is_closed = False
 
     def __next__(self) -> str | bytes:
         self._read_by = threading.get_ident()
@@ -81,6 +84,9 @@ class _WatchedBody(Iterator[str | bytes]):
         return self._task.read_by not in (None, self._read_by)
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             close = getattr(self._body, "close", None)
             if close is not None:
