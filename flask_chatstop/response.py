@@ -159,10 +159,19 @@ def _end(format: StreamFormat, task: GenerationTask) -> bytes:
     task.wait_until_reported()
     assert task.generation_end is not None
     try:
-        return format.end(task.generation_end)
+        return _frame(format.end(task.generation_end))
     except Exception:  # a format may be the app's
         logger.exception("The end of task %r cannot be sent.", task.id)
         return b""
+
+
+def _frame(sent: object) -> bytes:
+    """Return what a format sends. One of the app's own may return anything."""
+    if sent is None:
+        return b""
+    if not isinstance(sent, bytes):
+        raise TypeError(f"A format returned {sent!r:.60}; it must return bytes.")
+    return sent
 
 
 class _FormattedStream(Iterator[bytes]):
@@ -210,7 +219,7 @@ class _FormattedStream(Iterator[bytes]):
         try:
             if self._sent_at is None:
                 self._sent_at = time.monotonic()
-                return self._format.begin()
+                return _frame(self._format.begin())
             if self._left is not None and not self._task.stopped:
                 for part in self._left:
                     return self._send(part)
@@ -223,14 +232,14 @@ class _FormattedStream(Iterator[bytes]):
                 if chunk is not None and (not isinstance(chunk, str) or chunk):
                     return self._send(chunk)
                 if time.monotonic() - self._sent_at >= self._heartbeat:
-                    return self._format.ping()
+                    return _frame(self._format.ping())
         except Exception as error:
             self._task.end(EndReason.FAILED, error)
             logger.exception("The source of task %r failed.", self._task.id)
         return None
 
     def _send(self, chunk: Any) -> bytes:
-        frame = self._format.chunk(chunk)
+        frame = _frame(self._format.chunk(chunk))
         self._format.collect(chunk, self._answer)
         self._answer.pieces += 1
         return frame

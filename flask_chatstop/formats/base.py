@@ -36,7 +36,7 @@ class StreamFormat(abc.ABC):
 
     The builder calls :meth:`begin`, then :meth:`chunk` and :meth:`ping`, then
     :meth:`end` once, all in one thread at a time. What a method returns is sent at
-    once; ``b""`` sends nothing. An object is for one answer.
+    once; ``b""`` and ``None`` send nothing. An object is for one answer.
     """
 
     #: The content type of the response.

@@ -234,6 +234,43 @@ def test_a_format_that_fails_at_the_end_is_logged_and_changes_no_end(
     assert app.end.reason == "finished"
 
 
+class Partial(StreamFormat):
+    """One that has nothing to say about most of what it is told."""
+
+    def begin(self) -> Any:
+        return None
+
+    def chunk(self, chunk: Any) -> Any:
+        if chunk != "silent":
+            return chunk.encode()
+
+    def ping(self) -> Any:
+        return None
+
+    def end(self, end: GenerationEnd) -> Any:
+        return None
+
+
+def test_a_format_that_returns_none_sends_nothing_and_goes_on() -> None:
+    app = FormatApp(Partial, lambda _: ["One ", "silent", "two"])
+    assert app.answer().text == "One two"
+    assert (app.end.reason, app.end.text) == ("finished", "One silenttwo")
+
+
+class Text(Partial):
+    """One that returns text in place of bytes."""
+
+    def chunk(self, chunk: Any) -> Any:
+        return chunk
+
+
+def test_a_format_that_returns_no_bytes_fails_with_advice() -> None:
+    app = FormatApp(Text)
+    app.answer()
+    assert app.end.reason == "failed"
+    assert str(app.end.error) == "A format returned 'One '; it must return bytes."
+
+
 def test_a_source_reports_its_usage() -> None:
     def pieces(task: GenerationTask) -> Iterator[str]:
         current_task.report_usage({"input_tokens": 12})
