@@ -18,7 +18,8 @@ from flask_chatstop.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
-#: Characters of a chunk. In JSON each may take six bytes, in three copies.
+#: The most characters that are sent at once. In JSON each may take six bytes, and three
+#: copies of them exist for a moment.
 LONGEST = 65_536
 
 
@@ -40,9 +41,8 @@ def stream_response(
 
     :param chunks: the pieces of the answer, an iterable or an async iterable of
         strings, or of what else the format sends; ``None`` and ``""`` are skipped.
-    :param format: how the answer reads on the wire, an object of
-        :mod:`flask_chatstop.formats`, made anew for each answer; by default that of the
-        ``ChatStop``.
+    :param format: how the answer is sent, an object of :mod:`flask_chatstop.formats`
+        that is new for each answer; by default that of the ``ChatStop``.
     :param upstream: a response to hang up on that the source has not opened itself,
         see :meth:`GenerationTask.stream`.
     :param on_end: called once with a :class:`GenerationEnd`, however the generation
@@ -124,7 +124,7 @@ def chat_response(
 
 
 def stopped_response(task: GenerationTask) -> Response:
-    """Return the response of a task that was stopped before it had a stream."""
+    """Return the response to a view that :class:`TaskStopped` has left."""
     task.end(EndReason.STOPPED)
     format = _checked(task.make_format())
     format.attach(task)
@@ -166,7 +166,10 @@ def _end(format: StreamFormat, task: GenerationTask) -> bytes:
 
 
 def _frame(sent: object) -> bytes:
-    """Return what a format sends. One of the app's own may return anything."""
+    """Return what a method of a format has returned, which may be the app's code.
+
+    :raises TypeError: it is neither bytes nor ``None``.
+    """
     if sent is None:
         return b""
     if not isinstance(sent, bytes):
@@ -177,8 +180,8 @@ def _frame(sent: object) -> bytes:
 class _FormattedStream(Iterator[bytes]):
     """An answer in a format, for a WSGI server, which closes it when its client leaves.
 
-    Not a generator: what hits the server in ``next()``, like a ``gevent.Timeout``,
-    would end one for good, and nobody could read on.
+    Not a generator: an exception that the server raises in its thread while ``next()``
+    waits, like a ``gevent.Timeout``, ends a generator for good. This can be read on.
     """
 
     def __init__(
@@ -198,13 +201,13 @@ class _FormattedStream(Iterator[bytes]):
         self._answer = task.answer
         self._answer.message_id = format.message_id
         self._answer.conversation_id = format.conversation_id
-        # What is to be sent of a long chunk.
+        # The parts of a long chunk that are still to be sent.
         self._left: Iterator[str] | None = None
         self._sent_at: float | None = None
         self._is_over = self._is_closed = False
 
     def __next__(self) -> bytes:
-        # A server takes b"" for the end of the response, or sends it for nothing.
+        # Some servers take b"" for the end of the response.
         while not self._is_over:
             frame = self._next_before_end()
             if frame is None:
@@ -216,6 +219,7 @@ class _FormattedStream(Iterator[bytes]):
         raise StopIteration
 
     def _next_before_end(self) -> bytes | None:
+        """Return what is sent next, ``None`` when only the end is left."""
         try:
             if self._sent_at is None:
                 self._sent_at = time.monotonic()
@@ -228,7 +232,7 @@ class _FormattedStream(Iterator[bytes]):
                 if isinstance(chunk, str) and len(chunk) > LONGEST:
                     self._left = _parts(chunk)
                     return self._send(next(self._left))
-                # A chunk of a library's own type may have no truth value.
+                # The truth value of other types may be an error, as of numpy arrays.
                 if chunk is not None and (not isinstance(chunk, str) or chunk):
                     return self._send(chunk)
                 if time.monotonic() - self._sent_at >= self._heartbeat:

@@ -30,7 +30,7 @@ class Answer:
         """
         if usage is None:
             return
-        # The usage in Anthropic's last event has None for what the first one has told.
+        # In Anthropic's last event, what its first event has told may be None.
         told = {
             name: value
             for name, value in as_mapping(usage).items()

@@ -77,7 +77,7 @@ class TaskAtWork(abc.ABC):
         return self._answer
 
     def report_usage(self, usage: object) -> None:
-        """Tell what the model says that the answer has used.
+        """Report how many tokens the answer has used, as the model says.
 
         ::
 

@@ -1,4 +1,4 @@
-"""The tasks of a request, which end when it fails or when its client leaves."""
+"""Ending the tasks of a request when it fails or when its client leaves."""
 
 import threading
 import weakref
@@ -13,10 +13,10 @@ from flask_chatstop.generation.task import GenerationTask
 
 
 def end_with_request(task: GenerationTask) -> None:
-    """End a task when the current request does, unless it was handed on.
+    """End a task when the current request fails, or when its client leaves.
 
-    Waiting for the garbage collector could take long, since a traceback may keep the
-    task alive.
+    A task that a thread of the app works for goes on. The garbage collector would end
+    a lost task too, but that may take long, since a traceback may keep it alive.
     """
     if has_request_context():
         reference = weakref.ref(task)
@@ -51,11 +51,11 @@ def _watch_response(
 
 
 class _WatchedBody(Iterator[str | bytes]):
-    """A streamed body that the app has made of a task's stream, or is about to.
+    """The body of a response that the app streams itself; tells the task of its end.
 
-    A generator of the app's around ``task.stream()`` is closed when the client has
-    left, but nobody closes the stream inside it. What the generator raises goes to the
-    server, and nobody tells the task.
+    Most are a generator around ``task.stream()``. The server closes the generator when
+    the client has left, but not the stream in it. An error that the generator raises
+    goes to the server, but not to the task.
     """
 
     def __init__(self, task: GenerationTask, body: Iterable[str | bytes]) -> None:
@@ -80,7 +80,7 @@ class _WatchedBody(Iterator[str | bytes]):
 
     @property
     def _is_read_elsewhere(self) -> bool:
-        """Whether a thread of the app's reads the stream, which goes on."""
+        """Whether a thread of the app reads the task's stream, which then goes on."""
         return self._task.read_by not in (None, self._read_by)
 
     def close(self) -> None:
