@@ -55,11 +55,16 @@ def seconds(name: str, value: object) -> float:
 def check_callable(name: str, callback: object, arguments: int = 0) -> None:
     """Refuse a callback that cannot be called with so many positional arguments.
 
+    An async function and a generator function are refused too: calling them does
+    nothing.
+
     :param name: of the parameter, for the error message.
-    :raises TypeError: it cannot.
+    :raises TypeError: it is refused.
     """
     if not callable(callback):
         raise TypeError(f"{name} is a {type(callback).__name__}; give it a function.")
+    if any(map(_does_nothing, (callback, type(callback).__call__))):
+        raise TypeError(_unrun(name, callback))
     try:
         signature = inspect.signature(callback)
     except (TypeError, ValueError):  # some of those that are written in C have none
@@ -73,3 +78,31 @@ def check_callable(name: str, callback: object, arguments: int = 0) -> None:
             f"{name} is called with {expected}, which {called}{signature} does not"
             f" accept: {error}."
         ) from None
+
+
+def check_returned(name: str, returned: object) -> None:
+    """Close and refuse a coroutine that a callback has returned: it did not run.
+
+    :param name: of the parameter, for the error message.
+    :raises TypeError: the callback has returned a coroutine.
+    """
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise TypeError(_unrun(name, returned))
+
+
+def _does_nothing(callback: object) -> bool:
+    """Tell whether a call only makes a coroutine or a generator, and runs no line."""
+    return (
+        inspect.iscoroutinefunction(callback)
+        or inspect.isgeneratorfunction(callback)
+        or inspect.isasyncgenfunction(callback)
+    )
+
+
+def _unrun(name: str, callback: object) -> str:
+    called = getattr(callback, "__name__", type(callback).__name__)
+    return (
+        f"{name} is only called, and {called} is async or a generator: its code would"
+        " not run. Give it a plain function, which may call asyncio.run()."
+    )

@@ -46,8 +46,8 @@ class TaskControl(abc.ABC):
         """Begin a task that can be stopped from now on, in every worker.
 
         Call it in a view behind :meth:`login_required`, before anything slow; or
-        anywhere with an app context, if you pass ``user`` and ``app``. When the store
-        is out of reach the task runs all the same.
+        anywhere with an app context, if you pass ``user`` and ``app``. If the store
+        cannot be reached, the task runs all the same, and only its process can stop it.
 
         :param user: who may stop it, together with the app; may be left out with a
             ``user_loader``.
@@ -78,8 +78,8 @@ class TaskControl(abc.ABC):
             task_id = str(uuid.uuid4())
         elif not is_task_id(task_id):
             raise InvalidParam(
-                f"task_id must be 1 to {MAX_ID} characters, without a slash or %2F, and"
-                " not . or .. alone."
+                f"task_id must be a string of 1 to {MAX_ID} characters, without a slash"
+                " or %2F, and not . or .. alone."
             )
         if time_limit is not None:
             time_limit = seconds("time_limit", time_limit)
@@ -129,7 +129,7 @@ class TaskControl(abc.ABC):
             wait = seconds("wait", wait)
         if not is_id(task_id):
             return StopOutcome.MISSING
-        # Not limited in number, as the waits of clients are: the app has decided it.
+        # Unlike the waits of clients, those of the app are not limited in number.
         outcome = worker.stop_and_wait(task_id, owner, wait, is_limited=False)
         tell_receivers(task_id, owner, outcome)
         return outcome
@@ -146,8 +146,8 @@ class TaskControl(abc.ABC):
         :param user: whose tasks; by default those of the user of the ``user_loader``.
         :param app: the name behind the user's API key; by default that of the current
             request, or with ``everybody`` every app.
-        :param everybody: ``True`` stops the tasks of all users. To leave out the user
-            is not enough, so that a user that is ``None`` by mistake stops nobody.
+        :param everybody: ``True`` stops the tasks of all users. Leaving out the user
+            does not, since it may be ``None`` by mistake.
         :returns: how many were running or stopping.
         :raises BackendError: the store failed.
         :raises ConfigurationError: no app is given and nobody is authenticated.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
-from flask import Response
+from flask import Response, has_request_context, request
 
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_callable, seconds
@@ -18,7 +18,8 @@ from flask_chatstop.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
-#: Characters of a chunk. In JSON each may take six bytes, in three copies.
+#: The most characters that are sent at once. In JSON each may take six bytes, and three
+#: copies of them exist for a moment.
 LONGEST = 65_536
 
 
@@ -40,9 +41,8 @@ def stream_response(
 
     :param chunks: the pieces of the answer, an iterable or an async iterable of
         strings, or of what else the format sends; ``None`` and ``""`` are skipped.
-    :param format: how the answer reads on the wire, an object of
-        :mod:`flask_chatstop.formats`, made anew for each answer; by default that of the
-        ``ChatStop``.
+    :param format: how the answer is sent, an object of :mod:`flask_chatstop.formats`
+        that is new for each answer; by default that of the ``ChatStop``.
     :param upstream: a response to hang up on that the source has not opened itself,
         see :meth:`GenerationTask.stream`.
     :param on_end: called once with a :class:`GenerationEnd`, however the generation
@@ -50,19 +50,22 @@ def stream_response(
         answer here, or the part of it that there is. If it raises, the client is told
         that the answer was not saved.
     :param on_disconnect: what happens when the client leaves: ``"stop"`` ends the
-        generation, ``"continue"`` lets it run to its end, still stoppable.
+        generation, ``"continue"`` lets it run to its end, still stoppable. A HEAD
+        request ends it in any case, before the source is read.
     :param heartbeat: seconds of silence after which a ping is sent.
     :raises ConfigurationError: the heartbeat is not a number above 0, or the format was
         used before.
     :raises RuntimeError: the task already has a stream.
-    :raises TypeError: the source is not iterable, ``format`` is no format, or
-        ``on_end`` cannot be called with one argument.
+    :raises TypeError: ``task`` is not a task, the source is not iterable, ``format`` is
+        not a format, or ``on_end`` is async or cannot be called with one argument.
     :raises ValueError: ``on_disconnect`` has another value.
     """
     if on_disconnect not in ("stop", "continue"):
         raise ValueError(
             f"on_disconnect is {on_disconnect!r}, not 'stop' or 'continue'."
         )
+    if not isinstance(task, GenerationTask):
+        raise TypeError(f"task is {task!r}; give it what ChatStop.start() returned.")
     heartbeat = seconds("heartbeat", heartbeat)
     format = _checked(task.make_format() if format is None else format)
     if on_end is not None:
@@ -73,7 +76,11 @@ def stream_response(
     if on_end is not None:
         task.on_end(on_end)
     body = _FormattedStream(
-        format, task, stream, heartbeat, continues=on_disconnect == "continue"
+        format,
+        task,
+        stream,
+        heartbeat,
+        continues=on_disconnect == "continue" and not _is_head(),
     )
     response = _response(task, format, body)
     # The app may wrap the stream in an iterator of its own that has no close().
@@ -117,11 +124,16 @@ def chat_response(
 
 
 def stopped_response(task: GenerationTask) -> Response:
-    """Return the response of a task that was stopped before it had a stream."""
+    """Return the response to a view that :class:`TaskStopped` has left."""
     task.end(EndReason.STOPPED)
     format = _checked(task.make_format())
     format.attach(task)
     return _response(task, format, [format.begin(), _end(format, task)])
+
+
+def _is_head() -> bool:
+    # Flask answers it by the view of GET, and sends no body.
+    return has_request_context() and request.method == "HEAD"
 
 
 def _checked(format: object) -> StreamFormat:
@@ -147,17 +159,29 @@ def _end(format: StreamFormat, task: GenerationTask) -> bytes:
     task.wait_until_reported()
     assert task.generation_end is not None
     try:
-        return format.end(task.generation_end)
+        return _frame(format.end(task.generation_end))
     except Exception:  # a format may be the app's
         logger.exception("The end of task %r cannot be sent.", task.id)
         return b""
 
 
+def _frame(sent: object) -> bytes:
+    """Return what a method of a format has returned, which may be the app's code.
+
+    :raises TypeError: it is neither bytes nor ``None``.
+    """
+    if sent is None:
+        return b""
+    if not isinstance(sent, bytes):
+        raise TypeError(f"A format returned {sent!r:.60}; it must return bytes.")
+    return sent
+
+
 class _FormattedStream(Iterator[bytes]):
     """An answer in a format, for a WSGI server, which closes it when its client leaves.
 
-    Not a generator: what hits the server in ``next()``, like a ``gevent.Timeout``,
-    would end one for good, and nobody could read on.
+    Not a generator: an exception that the server raises in its thread while ``next()``
+    waits, like a ``gevent.Timeout``, ends a generator for good. This can be read on.
     """
 
     def __init__(
@@ -177,13 +201,13 @@ class _FormattedStream(Iterator[bytes]):
         self._answer = task.answer
         self._answer.message_id = format.message_id
         self._answer.conversation_id = format.conversation_id
-        # What is to be sent of a long chunk.
+        # The parts of a long chunk that are still to be sent.
         self._left: Iterator[str] | None = None
         self._sent_at: float | None = None
         self._is_over = self._is_closed = False
 
     def __next__(self) -> bytes:
-        # A server takes b"" for the end of the response, or sends it for nothing.
+        # Some servers take b"" for the end of the response.
         while not self._is_over:
             frame = self._next_before_end()
             if frame is None:
@@ -195,10 +219,11 @@ class _FormattedStream(Iterator[bytes]):
         raise StopIteration
 
     def _next_before_end(self) -> bytes | None:
+        """Return what is sent next, ``None`` when only the end is left."""
         try:
             if self._sent_at is None:
                 self._sent_at = time.monotonic()
-                return self._format.begin()
+                return _frame(self._format.begin())
             if self._left is not None and not self._task.stopped:
                 for part in self._left:
                     return self._send(part)
@@ -207,18 +232,18 @@ class _FormattedStream(Iterator[bytes]):
                 if isinstance(chunk, str) and len(chunk) > LONGEST:
                     self._left = _parts(chunk)
                     return self._send(next(self._left))
-                # A chunk of a library's own type may have no truth value.
+                # The truth value of other types may be an error, as of numpy arrays.
                 if chunk is not None and (not isinstance(chunk, str) or chunk):
                     return self._send(chunk)
                 if time.monotonic() - self._sent_at >= self._heartbeat:
-                    return self._format.ping()
+                    return _frame(self._format.ping())
         except Exception as error:
             self._task.end(EndReason.FAILED, error)
             logger.exception("The source of task %r failed.", self._task.id)
         return None
 
     def _send(self, chunk: Any) -> bytes:
-        frame = self._format.chunk(chunk)
+        frame = _frame(self._format.chunk(chunk))
         self._format.collect(chunk, self._answer)
         self._answer.pieces += 1
         return frame

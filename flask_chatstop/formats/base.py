@@ -1,4 +1,4 @@
-"""What a format of answers has to say, and what several of them need."""
+"""The base class of the formats, and helpers that several of them share."""
 
 import abc
 import json
@@ -18,7 +18,7 @@ FAILED = "The answer could not be completed."
 
 
 class StreamFormat(abc.ABC):
-    r"""How one answer reads on the wire, from its first byte to its end.
+    r"""How one answer is sent, from its first byte to its end.
 
     A subclass says what is sent for a chunk, and most say what is sent first and last::
 
@@ -34,14 +34,14 @@ class StreamFormat(abc.ABC):
             def end(self, end):
                 return f"end {end.reason}\n".encode()
 
-    The builder calls :meth:`begin`, then :meth:`chunk` and :meth:`ping`, then
-    :meth:`end` once, all in one thread at a time. What a method returns is sent at
-    once; ``b""`` sends nothing. An object is for one answer.
+    The response calls :meth:`begin`, then :meth:`chunk` and :meth:`ping`, then
+    :meth:`end` once, never two of them at the same time. What a method returns is sent
+    at once; ``b""`` and ``None`` send nothing. An object is for one answer.
     """
 
     #: The content type of the response.
     mimetype: ClassVar[str] = "text/event-stream"
-    #: Headers of the response besides those that the builder sets.
+    #: Headers of the response besides those of every answer.
     headers: ClassVar[Mapping[str, str]] = {}
     #: Ids that ``on_end`` is told, in a format that has them.
     message_id: str | None = None
@@ -60,7 +60,7 @@ class StreamFormat(abc.ABC):
         return self._task
 
     def attach(self, task: GenerationTask) -> None:
-        """Take the task whose answer is sent; the builder calls it.
+        """Take the task whose answer is sent; ``stream_response`` calls it.
 
         :raises ConfigurationError: the format has been used for another answer.
         """
@@ -98,7 +98,7 @@ class StreamFormat(abc.ABC):
             answer.text.add(chunk)
 
     def ping(self) -> bytes:
-        """Return what is sent in silence, which a client passes over.
+        """Return what is sent while the source is silent; clients must ignore it.
 
         Only by sending does a server find out that its client has left.
         """
@@ -112,9 +112,11 @@ class StreamFormat(abc.ABC):
 def sse_frame(
     data: str, event: str | None = None, event_id: str | None = None
 ) -> bytes:
-    """Return one server-sent event, as https://html.spec.whatwg.org has it.
+    """Return one server-sent event.
 
-    :param data: of one line.
+    See https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+    :param data: text without a line feed.
     """
     head = "" if event is None else f"event: {event}\n"
     if event_id is not None:
@@ -127,7 +129,7 @@ def json_text(value: object, app: Flask | None = None) -> str:
 
     :param app: its JSON provider writes what is not JSON's own, like a ``Decimal``.
     :raises TypeError: the value has no form in JSON.
-    :raises ValueError: it holds NaN, which no browser reads.
+    :raises ValueError: it contains NaN, which is not JSON: no browser reads it.
     """
     if app is not None:
         # Read again: the provider may indent, and a line feed would end an event.
@@ -136,7 +138,7 @@ def json_text(value: object, app: Flask | None = None) -> str:
 
 
 def end_fields(end: GenerationEnd) -> dict[str, object]:
-    """Return what formats of our own say about an end."""
+    """Return the fields of an end in the formats that are ours alone."""
     fields: dict[str, object] = {"end_reason": end.reason}
     if not end.saved:
         fields["saved"] = False

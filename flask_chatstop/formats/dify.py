@@ -16,7 +16,7 @@ from flask_chatstop.generation.usage import as_mapping
 
 logger = logging.getLogger(__name__)
 
-# The end is the builder's, and a ping has no fields.
+# The format sends these itself.
 _OURS = ("message_end", "error", "ping")
 
 

@@ -1,10 +1,10 @@
-"""The usage in Dify's answers: twelve fields, which typed clients insist on."""
+"""The usage in Dify's answers: twelve fields, all required by typed clients."""
 
 from decimal import Decimal
 
 from flask_chatstop.generation.usage import as_mapping, usage_of
 
-#: What stands there where nothing is known. Prices are strings.
+#: The fields, with the value of each if nothing is known. Prices are strings.
 _UNKNOWN: dict[str, object] = {
     "prompt_tokens": 0,
     "prompt_unit_price": "0",
@@ -24,7 +24,7 @@ _UNKNOWN: dict[str, object] = {
 def dify_usage(usage: object = None, *, latency: float = 0.0) -> dict[str, object]:
     """Return the twelve fields of ``metadata.usage``, each of the type that Dify sends.
 
-    ``DifyEvents`` sends them by itself. This is for an answer in blocking mode.
+    For an answer in blocking mode: in a stream, ``DifyEvents`` sends them by itself.
 
     :param usage: a mapping with figures and prices, or what the libraries of OpenAI,
         Anthropic and Google call the usage of their answer.
@@ -41,16 +41,16 @@ def dify_usage(usage: object = None, *, latency: float = 0.0) -> dict[str, objec
         "total_tokens": known.total_tokens,
     }
     fields |= {name: value for name, value in figures.items() if value is not None}
-    return {name: _as_in(_UNKNOWN[name], value) for name, value in fields.items()}
+    return {name: _as_type_of(_UNKNOWN[name], value) for name, value in fields.items()}
 
 
-def _as_in(sent: object, value: object) -> object:
-    """Return a value as the type that is sent in its place."""
-    if isinstance(sent, str):
+def _as_type_of(unknown: object, value: object) -> object:
+    """Return a value in the type that its field has if nothing is known."""
+    if isinstance(unknown, str):
         # Not 1e-06, which a client that shows the price would show.
         number = isinstance(value, float | Decimal)
         return format(Decimal(str(value)), "f") if number else str(value)
     try:
-        return float(str(value)) if isinstance(sent, float) else int(str(value))
+        return float(str(value)) if isinstance(unknown, float) else int(str(value))
     except ValueError:
-        return sent  # a figure that is none must not take the end from the client
+        return unknown  # an invalid figure must not keep the end from the client

@@ -13,16 +13,16 @@ from flask_chatstop.generation.end import GenerationEnd
 class OpenAIChunks(StreamFormat):
     """The ``chat.completion.chunk`` objects of OpenAI's API, then ``[DONE]``.
 
-    The ``id`` of each chunk is the task id. OpenAI has no word for an answer that its
-    reader has stopped: ``finish_reason`` is ``stop``, and the last chunk holds
-    ``chatstop: {"end_reason": "stopped"}`` besides, which the ``openai`` library keeps
-    in ``model_extra``. An answer that failed ends with OpenAI's ``error`` object, which
+    The ``id`` of each chunk is the task id. OpenAI has no ``finish_reason`` for a
+    stopped answer. It is ``stop``, as for a finished one, and the last chunk also has
+    ``chatstop: {"end_reason": "stopped"}``, which the ``openai`` library keeps in
+    ``model_extra``. An answer that failed ends with OpenAI's ``error`` object, which
     the library raises as an ``APIError``.
 
     A chunk that is a mapping is sent as the ``delta``, as for tool calls. An answer
     with ``tool_calls`` finishes with that ``finish_reason``.
 
-    :param model: the name that the chunks bear.
+    :param model: the name of the model in each chunk.
     :param include_usage: send the usage in a chunk of its own before the end, as
         OpenAI does for ``stream_options={"include_usage": True}``. As there, an answer
         whose usage is unknown has no such chunk: 0 tokens would be wrong.

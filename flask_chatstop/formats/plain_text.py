@@ -10,9 +10,9 @@ from flask_chatstop.generation.end import GenerationEnd
 class PlainText(StreamFormat):
     """The bare text of the answer, in UTF-8.
 
-    A client finds the task id in the header ``Chatstop-Task-Id``. In silence nothing
-    is sent, since a reader would take it for text: that the client has left is noticed
-    with the next piece of the answer.
+    A client finds the task id in the header ``Chatstop-Task-Id``. There are no pings,
+    since a client would take them for text. So it is noticed only with the next piece
+    of the answer that the client has left.
 
     :param stopped: text that is added to a stopped answer.
     :param failed: text that is added to an answer that failed.

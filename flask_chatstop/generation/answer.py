@@ -25,9 +25,18 @@ class Answer:
     def report_usage(self, usage: object) -> None:
         """Add to the reported usage.
 
+        :param usage: may be ``None``, as in most chunks of a stream.
         :raises TypeError: it is neither a mapping nor has token figures.
         """
-        self.reported = {**self.reported, **as_mapping(usage)}
+        if usage is None:
+            return
+        # In Anthropic's last event, what its first event has told may be None.
+        told = {
+            name: value
+            for name, value in as_mapping(usage).items()
+            if value is not None or name not in self.reported
+        }
+        self.reported = {**self.reported, **told}
 
     def usage(self, text: str) -> Usage:
         """Return the usage of an answer with this text."""

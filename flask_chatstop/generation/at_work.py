@@ -77,16 +77,16 @@ class TaskAtWork(abc.ABC):
         return self._answer
 
     def report_usage(self, usage: object) -> None:
-        """Tell what the model says that the answer has used.
+        """Report how many tokens the answer has used, as the model says.
 
         ::
 
             for chunk in stream:
-                if chunk.usage:
-                    current_task.report_usage(chunk.usage)
+                current_task.report_usage(chunk.usage)
 
         ``on_end`` gets it as the ``usage`` of its :class:`GenerationEnd`. A later
-        report adds to an earlier one and replaces figures of the same name.
+        report adds to an earlier one and replaces figures of the same name. ``None``
+        adds and replaces nothing, be it a figure or the whole usage.
 
         :param usage: a mapping, or the usage object of a model's library.
         :raises TypeError: it is neither.

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask_chatstop.checks import check_callable
+from flask_chatstop.checks import check_callable, check_returned
 from flask_chatstop.generation.at_work import TaskAtWork
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.reader import Reader
@@ -85,6 +85,6 @@ class TaskWithCallbacks(TaskAtWork):
 
     def _call_on_stop(self, callback: Callable[[], object]) -> None:
         try:
-            callback()
+            check_returned("on_stop", callback())
         except Exception:
             logger.exception("on_stop of task %r failed.", self.id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from flask import Flask
 
 from flask_chatstop.backends import EndReason
+from flask_chatstop.checks import check_returned
 from flask_chatstop.generation.usage import Usage
 from flask_chatstop.signals import send, task_ended
 
@@ -61,7 +62,7 @@ def tell_app(
     with app.app_context():
         for callback in callbacks:
             try:
-                callback(end)
+                check_returned("on_end", callback(end))
             except Exception:
                 is_saved = False
                 logger.exception("on_end of task %r failed.", end.task_id)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from flask import Flask
 
+from flask_chatstop.checks import check_returned
 from flask_chatstop.generation.queue import ChunkQueue
 from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream import hooks
@@ -177,7 +178,7 @@ class Reader(abc.ABC, Generic[T]):
     def _call(self, callback: Callable[[], object]) -> None:
         try:
             with binding(self._calls, is_shielded=True), self._app.app_context():
-                callback()
+                check_returned("on_source_end", callback())
         except Exception:
             logger.exception("on_source_end of task %r failed.", self._name)
 

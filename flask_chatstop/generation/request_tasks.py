@@ -1,10 +1,10 @@
-"""The tasks of a request, which end when it fails or when its client leaves."""
+"""Ending the tasks of a request when it fails or when its client leaves."""
 
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, after_this_request, g, has_request_context
 
@@ -13,10 +13,10 @@ from flask_chatstop.generation.task import GenerationTask
 
 
 def end_with_request(task: GenerationTask) -> None:
-    """End a task when the current request does, unless it was handed on.
+    """End a task when the current request fails, or when its client leaves.
 
-    Waiting for the garbage collector could take long, since a traceback may keep the
-    task alive.
+    A task that a thread of the app works for goes on. The garbage collector would end
+    a lost task too, but that may take long, since a traceback may keep it alive.
     """
     if has_request_context():
         reference = weakref.ref(task)
@@ -43,17 +43,19 @@ def _watch_response(
     if response.status_code >= 400:
         task.end(EndReason.FAILED)
     elif response.is_streamed and not task.has_response:
-        body: Iterator[Any] = _WatchedBody(task, response.response)
-        response.response = body
+        body = _WatchedBody(task, response.response)
+        response.response = cast(Iterator[Any], body)
+        # A hook of the app may wrap it in an iterator that has no close().
+        response.call_on_close(body.close)
     return response
 
 
 class _WatchedBody(Iterator[str | bytes]):
-    """A streamed body that the app has made of a task's stream, or is about to.
+    """The body of a response that the app streams itself; tells the task of its end.
 
-    A generator of the app's around ``task.stream()`` is closed when the client has
-    left, but nobody closes the stream inside it. What the generator raises goes to the
-    server, and nobody tells the task.
+    Most are a generator around ``task.stream()``. The server closes the generator when
+    the client has left, but not the stream in it. An error that the generator raises
+    goes to the server, but not to the task.
     """
 
     def __init__(self, task: GenerationTask, body: Iterable[str | bytes]) -> None:
@@ -61,6 +63,7 @@ class _WatchedBody(Iterator[str | bytes]):
         self._body = body
         self._iterator: Iterator[str | bytes] | None = None
         self._read_by: int | None = None
+        self._is_closed = False
 
     def __next__(self) -> str | bytes:
         self._read_by = threading.get_ident()
@@ -77,10 +80,13 @@ class _WatchedBody(Iterator[str | bytes]):
 
     @property
     def _is_read_elsewhere(self) -> bool:
-        """Whether a thread of the app's reads the stream, which goes on."""
+        """Whether a thread of the app reads the task's stream, which then goes on."""
         return self._task.read_by not in (None, self._read_by)
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             close = getattr(self._body, "close", None)
             if close is not None:

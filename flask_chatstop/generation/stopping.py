@@ -14,11 +14,11 @@ from flask_chatstop.generation.streaming import StreamingTask
 from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream.calls import Calls
 
-#: Seconds that a stop leaves the interpreter to the reader that it woke.
+#: Seconds that a stop sleeps, so that the reader that it woke gets the interpreter.
 _FOR_THE_READER = 0.0001
-#: Seconds by which the last bytes to the client go before the hanging up.
+#: Seconds between waking the reader, which sends the last bytes, and hanging up.
 _AFTER_THE_READER = 0.001
-#: Seconds that a reader may take to report the end of a stopped task.
+#: Seconds until a stop reports the end itself, since its reader has not done so.
 _STALLED = 1.0
 
 
@@ -49,7 +49,7 @@ class StoppableTask(StreamingTask):
         return self._stop(EndReason.STOPPED)
 
     def time_out(self) -> None:
-        """Do what a stop does, since the time limit is over."""
+        """Do what a stop does; the reason of the end is ``timed_out``."""
         self._stop(EndReason.TIMED_OUT)
 
     def _stop(self, reason: EndReason) -> bool:
@@ -58,7 +58,8 @@ class StoppableTask(StreamingTask):
         with self._lock:
             if self._end_reason is not None:
                 return False
-            # Whoever stops it is told that it was stopped, at its last moment too.
+            # A stop wins over a time limit that is over just before it: whoever stops
+            # the task is told that it was stopped.
             if not self._stopped or reason is EndReason.STOPPED:
                 self._stop_reason = reason
             if self._stopped:
@@ -77,20 +78,20 @@ class StoppableTask(StreamingTask):
             start_thread(self._calls.cut)
         else:
             source.wake()
-            # To begin a thread takes as long as the reader does to send its last bytes.
+            # Starting the thread at once would delay the reader's last bytes.
             time.sleep(_FOR_THE_READER)
-            start_thread(self._call_off, source)
+            start_thread(self._hang_up_on, source)
         for callback in callbacks:
-            start_thread(self._call_soon, callback)
+            start_thread(self._call_after_reader, callback)
         return True
 
-    def _call_off(self, source: Reader[Any]) -> None:
+    def _hang_up_on(self, source: Reader[Any]) -> None:
         time.sleep(_AFTER_THE_READER)
         source.close()
         # A reader whose client has stalled cannot report the end.
         if not self._is_reported.wait(_STALLED):
             self.end(self._stop_reason)
 
-    def _call_soon(self, callback: Callable[[], object]) -> None:
+    def _call_after_reader(self, callback: Callable[[], object]) -> None:
         time.sleep(_AFTER_THE_READER)
         self._call_on_stop(callback)

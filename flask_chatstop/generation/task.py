@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class TaskStopped(ChatStopError):
-    """Leave a generation that somebody has stopped.
+    """Raised in a view whose generation somebody has stopped.
 
     A view need not catch it: the blueprint answers it with an event stream that
     holds nothing but the end of a stopped answer.
@@ -67,7 +67,7 @@ class GenerationTask(StoppableTask):
         self._generation_end: GenerationEnd | None = None
 
     def begin(self) -> None:
-        """Make the task known to the store; :meth:`ChatStop.start` has done it.
+        """Make the task known to the store; :meth:`ChatStop.start` calls it.
 
         :raises TaskExists: its id is taken.
         """
@@ -156,12 +156,12 @@ class GenerationTask(StoppableTask):
             self._generation_end = replace(end, saved=is_saved)
 
     def info(self) -> TaskInfo:
-        """Return what an operator sees of it."""
+        """Return what ``ChatStop.tasks()`` and ``flask chatstop list`` tell of it."""
         age = time.monotonic() - self._started_at
         return TaskInfo(self.record, self._stopped, age)
 
     def _leave(self, reason: EndReason) -> None:
-        """Hang up, unless the source has ended by itself: what it sent off goes on."""
+        """End the source and its calls; those of a finished source may go on."""
         if reason is EndReason.FINISHED:
             self._calls.finish()
         else:

@@ -2,11 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
 #: The names that the libraries of models use for one figure.
-_PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
-_COMPLETION = ("completion_tokens", "output_tokens", "candidates_token_count")
-_TOTAL = ("total_tokens", "total_token_count")
+_PROMPT = (
+    "prompt_tokens",
+    "input_tokens",
+    "prompt_token_count",
+    "inputTokens",
+    "promptTokenCount",
+)
+_COMPLETION = (
+    "completion_tokens",
+    "output_tokens",
+    "candidates_token_count",
+    "outputTokens",
+    "candidatesTokenCount",
+)
+_TOTAL = ("total_tokens", "total_token_count", "totalTokens", "totalTokenCount")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +94,11 @@ def as_mapping(usage: object) -> dict[str, object]:
 def _figure(reported: Mapping[str, object], names: tuple[str, ...]) -> int | None:
     for name in names:
         value = reported.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
+        if isinstance(value, bool):
+            continue
+        # Also an integer of numpy, and 12.0 of another language's JSON.
+        if isinstance(value, Integral) or (
+            isinstance(value, float) and value.is_integer()
+        ):
+            return int(value)
     return None

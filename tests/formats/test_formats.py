@@ -1,10 +1,12 @@
 """What every format does, whatever it sends."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
+import anthropic
 import pytest
 from flask import Flask, request
 
@@ -240,6 +242,43 @@ def test_a_format_that_fails_at_the_end_is_logged_and_changes_no_end(
     assert app.end.reason == "finished"
 
 
+class Partial(StreamFormat):
+    """One that has nothing to say about most of what it is told."""
+
+    def begin(self) -> Any:
+        return None
+
+    def chunk(self, chunk: Any) -> Any:
+        if chunk != "silent":
+            return chunk.encode()
+
+    def ping(self) -> Any:
+        return None
+
+    def end(self, end: GenerationEnd) -> Any:
+        return None
+
+
+def test_a_format_that_returns_none_sends_nothing_and_goes_on() -> None:
+    app = FormatApp(Partial, lambda _: ["One ", "silent", "two"])
+    assert app.answer().text == "One two"
+    assert (app.end.reason, app.end.text) == ("finished", "One silenttwo")
+
+
+class Text(Partial):
+    """One that returns text in place of bytes."""
+
+    def chunk(self, chunk: Any) -> Any:
+        return chunk
+
+
+def test_a_format_that_returns_no_bytes_fails_with_advice() -> None:
+    app = FormatApp(Text)
+    app.answer()
+    assert app.end.reason == "failed"
+    assert str(app.end.error) == "A format returned 'One '; it must return bytes."
+
+
 def test_a_source_reports_its_usage() -> None:
     def pieces(task: GenerationTask) -> Iterator[str]:
         current_task.report_usage({"input_tokens": 12})
@@ -251,6 +290,47 @@ def test_a_source_reports_its_usage() -> None:
     usage = app.end.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (12, 34)
     assert (usage.total_tokens, usage.is_estimate) == (46, False)
+
+
+def test_a_later_report_of_none_replaces_no_figure() -> None:
+    first = anthropic.types.Usage(input_tokens=12, output_tokens=1)
+    last = anthropic.types.MessageDeltaUsage(output_tokens=34)
+    assert last.input_tokens is None
+
+    def pieces(task: GenerationTask) -> Iterator[str]:
+        task.report_usage(first)
+        yield "One"
+        task.report_usage(last)
+        task.report_usage(None)  # as most of OpenAI's chunks have it
+
+    app = FormatApp(JSONLines, pieces)
+    app.answer()
+    usage = app.end.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (12, 34)
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {"promptTokenCount": 12, "candidatesTokenCount": 34, "totalTokenCount": 46},
+        {"inputTokens": 12, "outputTokens": 34, "totalTokens": 46},
+        {"prompt_tokens": 12.0, "completion_tokens": 34.0},
+        {"prompt_tokens": True, "input_tokens": 12, "output_tokens": 34},
+        {"prompt_tokens": math.nan, "input_tokens": 12, "output_tokens": 34},
+    ],
+)
+def test_figures_are_found_by_the_names_and_in_the_numbers_of_each_provider(
+    reported: dict[str, object],
+) -> None:
+    def pieces(task: GenerationTask) -> Iterator[str]:
+        task.report_usage(reported)
+        yield "One"
+
+    app = FormatApp(JSONLines, pieces)
+    app.answer()
+    usage = app.end.usage
+    figures = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    assert figures == (12, 34, 46)
 
 
 def test_usage_of_a_stopped_answer_says_that_it_is_an_estimate() -> None:

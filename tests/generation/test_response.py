@@ -6,9 +6,10 @@ import signal
 import threading
 import time
 from collections import UserDict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from flask_chatstop import (
     task_ended,
 )
 from flask_chatstop.testing import wait_until
+from tests.support.apps import new_task
 from tests.support.chat import AUTH, Answer, Chat, Source
 
 NO_USAGE = {
@@ -381,6 +383,68 @@ def test_what_cannot_be_called_at_the_end_is_refused_at_the_start() -> None:
         chat.tasks[0].on_stop("save")  # type: ignore[arg-type]
 
 
+async def save_async(end: object = None) -> None:
+    raise AssertionError("Nobody awaits it.")
+
+
+async def yield_async(end: object = None) -> AsyncIterator[object]:
+    yield end
+
+
+def save_lazily(end: object = None) -> Iterator[object]:
+    yield end
+
+
+class SavesAsync:
+    async def __call__(self, end: object = None) -> None:
+        raise AssertionError("Nobody awaits it.")
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [save_async, partial(save_async), SavesAsync(), save_lazily, yield_async],
+)
+def test_a_callback_whose_call_runs_nothing_is_refused_at_the_start(
+    callback: Any,
+) -> None:
+    chat = Chat()
+    chat.ask()
+    task = chat.tasks[0]
+    with pytest.raises(TypeError, match=r"on_end .* may call asyncio.run\(\)"):
+        chat_response(task, ["One"], on_end=callback)
+    for register in (task.on_stop, task.on_end, task.on_source_end):
+        with pytest.raises(TypeError, match=f"{register.__name__} is only called"):
+            register(callback)
+
+
+def test_a_coroutine_that_on_end_returns_was_not_run_so_nothing_is_saved(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chat = Chat()
+    answer = chat.ask()
+    chat.tasks[0].on_end(lambda end: save_async(end))
+    assert answer.rest()[-1]["metadata"]["saved"] is False
+    assert "save_async is async" in caplog.text
+
+
+def test_a_coroutine_that_another_callback_returns_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = new_task(Chat())
+    task.on_source_end(lambda: save_async())
+    task.stop()
+    task.on_stop(lambda: save_async())
+    task.stream([]).close()
+    assert "on_source_end is only called" in caplog.text
+    assert "on_stop is only called" in caplog.text
+
+
+@pytest.mark.parametrize("task", [None, "an-id", ["One"]])
+def test_what_is_not_a_task_gets_no_response(task: Any) -> None:
+    with pytest.raises(TypeError, match=r"give it what ChatStop.start\(\) returned"):
+        chat_response(task, ["One"])
+
+
 def test_a_response_without_a_heartbeat_is_refused() -> None:
     chat = Chat(heartbeat=None)
     chat.app.testing = True
@@ -388,7 +452,10 @@ def test_a_response_without_a_heartbeat_is_refused() -> None:
         chat.ask()
 
 
-def test_a_head_request_ends_what_it_began() -> None:
+@pytest.mark.parametrize("on_disconnect", ["stop", "continue"])
+def test_a_head_request_ends_what_it_began_and_asks_no_model(
+    on_disconnect: Any,
+) -> None:
     chat = Chat()
     ends: list[EndReason] = []
 
@@ -396,7 +463,12 @@ def test_a_head_request_ends_what_it_began() -> None:
     @chat.chatstop.login_required
     def answer() -> Response:
         task = chat.chatstop.start(user="alice")
-        return chat_response(task, "text", on_end=lambda end: ends.append(end.reason))
+        return chat_response(
+            task,
+            "text",
+            on_end=lambda end: ends.append(end.reason),
+            on_disconnect=on_disconnect,
+        )
 
     with chat.client.head("/answer", headers=AUTH) as response:
         assert response.status_code == 200

@@ -67,6 +67,51 @@ def test_a_client_that_leaves_is_said_to_have_left(wrap: Wrap) -> None:
 
 
 @every_way
+def test_a_client_is_said_to_have_left_where_a_hook_has_wrapped_the_body(
+    wrap: Wrap,
+) -> None:
+    source = Source("One ")
+    app = WrappingApp(wrap, source)
+
+    @app.app.after_request
+    def compress(response: Response) -> Response:
+        response.response = map(bytes, response.iter_encoded())  # has no close()
+        return response
+
+    response = app.begin()
+    next(iter(response.response))
+    response.close()
+    assert [end.reason for end in app.ends] == ["disconnected"]
+    source.go_on.set()
+    assert source.closed.wait(5)
+
+
+class Body:
+    """A body that counts how often it is closed."""
+
+    closed = 0
+
+    def __iter__(self) -> Iterator[str]:
+        yield "text"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_body_of_the_app_is_closed_once() -> None:
+    app, body = Chat(), Body()
+
+    @app.app.post("/ask")
+    @app.chatstop.login_required
+    def ask() -> Response:
+        app.tasks.append(app.chatstop.start(user="alice"))
+        return Response(body)
+
+    app.client.post("/ask", headers=AUTH).close()
+    assert body.closed == 1
+
+
+@every_way
 def test_an_answer_that_is_read_to_its_end_has_finished(wrap: Wrap) -> None:
     app = WrappingApp(wrap, lambda: ["One ", "two"])
     with app.begin() as response:
