@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 
 from flask_chatstop.backends.database import DatabaseBackend
@@ -92,26 +91,33 @@ class DatabaseStore:
         backend.close()
 
 
+_NOTE_RINGS = """
+CREATE TABLE IF NOT EXISTS ring ();
+TRUNCATE ring;
+CREATE OR REPLACE FUNCTION note_ring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    -- Not the one of a worker that rings itself.
+    IF current_query() LIKE '%stopped%' THEN INSERT INTO ring DEFAULT VALUES; END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_ring AFTER UPDATE ON chatstop_task FOR EACH ROW
+    WHEN (OLD.state = 'asleep' AND NEW.state = 'rung') EXECUTE FUNCTION note_ring();
+"""
+
+
 class PostgreSQLStore(DatabaseStore):
     @contextmanager
     def rings(self, task_id: str) -> Iterator[Rings]:
         with self._connect() as connection:
-            query = "SELECT worker_id FROM chatstop_task WHERE task_id = %s"
-            [worker_id] = connection.execute(query, [task_id]).fetchone() or [""]
-            channel = Identifier(f"chatstop_{worker_id}")
-            connection.execute(SQL("LISTEN {}").format(channel))
-            heard: list[str] = []
+            connection.execute(_NOTE_RINGS)
 
             def count() -> int:
-                connection.execute(SQL("NOTIFY {}, {}").format(channel, LAST))
-                while LAST not in heard:
-                    rung = list(connection.notifies(timeout=10, stop_after=1))
-                    assert rung, "the last ring is lost"
-                    heard.extend(notify.payload for notify in rung)
-                heard.remove(LAST)
-                return heard.count(task_id)
+                [rung] = (
+                    connection.execute("SELECT count(*) FROM ring").fetchone() or []
+                )
+                return int(rung)
 
             yield count
+            connection.execute("DROP TRIGGER note_ring ON chatstop_task")
 
     def _connect(self) -> "psycopg.Connection[Any]":
         return psycopg.connect(self.url, autocommit=True)

@@ -71,9 +71,8 @@ class DatabaseBackend(StopBackend):
         like ``lambda: db.engine`` of Flask-SQLAlchemy. The function is called in the
         first request that begins or stops a task.
     :param metadata: where :attr:`table` is added, so that a migration tool sees it.
-    :param listen_url: a URL for PostgreSQL's ``LISTEN``, needed where ``source`` leads
-        through a pooler that gives each transaction another connection. Without it,
-        only the sweep finds stops there.
+    :param listen_url: a URL for the connections on which workers listen, for where
+        ``source`` leads through a pooler. Without it, workers poll there.
     :raises ConfigurationError: a URL cannot be used; the message says why.
     """
 

@@ -134,15 +134,18 @@ class _Polls:
     def woken(self, found: Collection[str], *, was_rung: bool) -> None:
         """Report what was found on waking up, and note whether a ring has arrived."""
         self._listening.heard(found)
-        is_new = self._note(found)
+        self._note(found)
         if not was_rung:
             return
         self._has_rung, self._may_have_missed = True, False
-        self._unexplained = 0 if is_new else self._unexplained + 1
+        self._unexplained += 1
         if self._unexplained > _UNEXPLAINED:
             self._listening.closing.wait(_PAUSE)
 
     def _note(self, found: Collection[str]) -> bool:
         known, self._known = self._known, set(found)
         self._due_at = time.monotonic() + self.interval
-        return not self._known <= known
+        is_new = not self._known <= known
+        if is_new:
+            self._unexplained = 0
+        return is_new
