@@ -54,7 +54,7 @@ class PageAuth:
         """Return the app's name in the owner of a task."""
         return current_app.name if self._app is None else self._app
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         """Return the user of the current request, ``None`` if nobody is logged in."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class PageAuth:
                 "Refused a request of %r, which is another origin than %r. If its"
                 " pages are yours, name it in origins= of the authenticator.",
                 request.headers.get("Origin", "another site"),
-                request.host,
+                request.headers.get("Host", ""),
             )
             return RouteError(
                 403, "forbidden", "The request comes from a page of another site."
@@ -120,11 +120,9 @@ class SessionAuth(PageAuth):
             )
         self._user = user
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         key = self._user
         user = session.get(key) if isinstance(key, str) else key()
-        if isinstance(user, UUID):
-            return str(user)
         return None if user == "" else user
 
 
@@ -157,14 +155,14 @@ class FlaskLoginAuth(PageAuth):
             ) from None
         self._flask_login = flask_login
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         if not hasattr(current_app, "login_manager"):
             raise ConfigurationError(
                 "FlaskLoginAuth() needs Flask-Login's manager on this app: call"
                 " LoginManager().init_app(app)."
             )
         user = self._flask_login.current_user
-        return cast(str | None, user.get_id()) if user.is_authenticated else None
+        return cast(str | UUID | None, user.get_id()) if user.is_authenticated else None
 
 
 class SingleUserAuth(PageAuth):
@@ -206,7 +204,7 @@ class SingleUserAuth(PageAuth):
         self._single_user = user
         self._local_only = local_only
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         return self._single_user if self._is_let_in() else None
 
     def _refusal(self) -> RouteError | None:
