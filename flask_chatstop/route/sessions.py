@@ -19,7 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class PageAuth:
-    """What the authenticators for an app's own pages have in common.
+    """The base of the authenticators for an app's own pages.
+
+    A subclass has ``user_loader()``, and may refuse more in ``_refusal()``.
 
     :param app: the app's name in the owner of a task.
     :param origins: other origins whose pages may send requests.
@@ -59,6 +61,7 @@ class PageAuth:
         raise NotImplementedError
 
     def _refusal(self) -> RouteError | None:
+        """Return what the current request is answered, ``None`` if it is let in."""
         if is_cross_site(self._origins):
             logger.warning(
                 "Refused a request of %r, which is another origin than %r. If its"
