@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 from flask import Blueprint, Flask, Response, current_app
 from flask.blueprints import BlueprintSetupState
@@ -71,7 +72,7 @@ class ChatStop(TaskControl, Blueprint):
         *,
         source: str | None = None,
         auth: Authenticator | None = None,
-        user_loader: Callable[[], str | int | None] | None = None,
+        user_loader: Callable[[], str | int | UUID | None] | None = None,
         routes: Sequence[str] = ("chat-messages",),
         format: Callable[[], StreamFormat] = DifyEvents,
         **options: Any,

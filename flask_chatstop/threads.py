@@ -1,7 +1,8 @@
-"""Running something in a thread of its own."""
+"""Running something in a thread of its own, and an interrupt that hits it there."""
 
 import _thread
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,25 @@ def start_thread(
             _call(act, *arguments)
         else:
             _call(instead)
+
+
+def pass_on_interrupt(error: BaseException) -> None:
+    """Let Ctrl-C end the process though gevent has raised it in this thread.
+
+    The main thread gets the signal. Under gevent, all greenlets run there, and
+    ``KeyboardInterrupt`` is raised in the one that happens to run. To be called by a
+    thread that goes on after any error.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    is_greenlet = monkey is not None and monkey.is_module_patched("threading")
+    if is_greenlet and isinstance(error, KeyboardInterrupt):
+        # gevent raises it in the main greenlet if it ends a bare greenlet. From a
+        # threading.Thread it would only be printed.
+        _thread.start_new_thread(_raise, (error,))
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _call(*call: Any) -> None:

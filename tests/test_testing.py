@@ -1,5 +1,6 @@
 """What the package gives to the tests of apps."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -114,6 +115,22 @@ def test_a_source_runs_in_one_app_context_when_it_is_switched_off() -> None:
     answer = shop.client.post("/chat", headers=AUTH).get_data(as_text=True)
     assert '"answer":"shop"' in answer
     assert torn_down
+
+
+def test_an_interrupt_ends_a_test_when_it_is_switched_off() -> None:
+    closed: list[bool] = []
+
+    def source() -> Iterator[str]:
+        try:
+            yield "One "
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            closed.append(True)
+
+    shop = Shop(source, CHATSTOP_ENABLED=False)
+    with pytest.raises(KeyboardInterrupt):
+        shop.client.post("/chat", headers=AUTH).get_data()
+    assert closed == [True]
 
 
 def test_a_stop_begins_no_thread_when_it_is_switched_off() -> None:

@@ -18,7 +18,7 @@ from flask_chatstop.generation.watch import (
     places,
     warn_of_blocked,
 )
-from flask_chatstop.threads import start_thread
+from flask_chatstop.threads import pass_on_interrupt, start_thread
 from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.cleanup import CLEANUP_TIME
 
@@ -117,6 +117,7 @@ class AsyncSourceReader(Reader[T]):
             with self._app.app_context():
                 await self._read()
         except BaseException as error:  # the app's, as its context began or ended
+            pass_on_interrupt(error)
             logger.exception("The app context of a source failed.")
             self.items.put(SourceEnd(error))
         finally:
@@ -135,6 +136,7 @@ class AsyncSourceReader(Reader[T]):
                     break
         except BaseException as caught:
             error = caught
+            pass_on_interrupt(error)
         self._is_over = True
         items.put(SourceEnd(error))
         if self._closed:
@@ -151,6 +153,7 @@ class AsyncSourceReader(Reader[T]):
                         await closing
                     break
         except BaseException as error:  # it is over all the same
+            pass_on_interrupt(error)
             logger.debug("Closing the source raised %r.", error)
 
 

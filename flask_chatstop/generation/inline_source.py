@@ -48,6 +48,10 @@ class InlineReader(Reader[T]):
             return self._context.run(next, self._iterator)
         except StopIteration:
             end = SourceEnd()
+        except KeyboardInterrupt:
+            # Ctrl-C in a test of the app: its runner has to end.
+            self._close_source()
+            raise
         except BaseException as error:
             end = SourceEnd(error)
         self._close_source()

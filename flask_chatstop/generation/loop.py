@@ -11,6 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from flask_chatstop.forks import call_in_child, notice_fork
+from flask_chatstop.threads import pass_on_interrupt
 
 #: Seconds that the cleanup of all async sources may take when the process exits.
 _AT_EXIT = 2.0
@@ -71,6 +72,9 @@ class SourceLoop:
             self._selector.begin()
         try:
             self.loop.run_forever()
+        except BaseException as error:
+            pass_on_interrupt(error)
+            raise
         finally:
             self.loop.close()
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flask_chatstop.errors import SourceStopped
 from flask_chatstop.generation.reader import Reader, SourceEnd
 from flask_chatstop.generation.watch import FindFrame, frame_finder, watch_thread
+from flask_chatstop.threads import pass_on_interrupt
 from flask_chatstop.upstream import cleanup
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class SourceReader(Reader[T]):
             with self._app.app_context():
                 self._read()
         except BaseException as error:  # the app's, as its context began or ended
+            pass_on_interrupt(error)
             logger.exception("The app context of a source failed.")
             self.items.put(SourceEnd(error))
         finally:
@@ -83,6 +85,7 @@ class SourceReader(Reader[T]):
                     break
         except BaseException as caught:
             error = caught
+            pass_on_interrupt(error)
         self._is_over = True
         items.put(SourceEnd(error))
         if self._closed:

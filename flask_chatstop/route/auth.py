@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from flask_httpauth import HTTPTokenAuth
 
@@ -70,7 +71,7 @@ class Caller:
     name: str
     source: str
     auth: Authenticator
-    user_loader: Callable[[], str | int | None] | None
+    user_loader: Callable[[], str | int | UUID | None] | None
 
     def owner(self, user: str) -> Owner:
         """Return the owner of a task that this user of the current app begins.
@@ -94,10 +95,10 @@ class Caller:
         if self.user_loader is None:
             return None
         user = self.user_loader()
-        is_valid = isinstance(user, str | int) and not isinstance(user, bool)
+        is_valid = isinstance(user, str | int | UUID) and not isinstance(user, bool)
         if user is not None and not (is_valid and is_id(str(user))):
             raise ConfigurationError(
                 f"The user_loader of {self.name!r} must return a string of 1 to"
-                f" {MAX_ID} characters, a number, or None."
+                f" {MAX_ID} characters, a number, a UUID, or None."
             )
         return None if user is None else str(user)

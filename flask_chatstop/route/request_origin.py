@@ -9,7 +9,7 @@ from flask import request
 from flask_chatstop.errors import ConfigurationError
 
 # What a proxy or a tunnel adds: the request may have begun anywhere.
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip")
+_PROXIED = ("Forwarded", "X-Forwarded-", "X-Real-Ip", "Via")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")
 
 
@@ -42,15 +42,34 @@ def is_cross_site(origins: frozenset[str]) -> bool:
     origin = request.headers.get("Origin")
     if origin in origins:
         return False
-    # Before the host, which a proxy may have changed. No page can set this header.
-    # Browsers send it over HTTPS and to localhost, https://www.w3.org/TR/fetch-metadata/
+    # Before the host, which a proxy may have changed. No page can set this header,
+    # but see _sends_metadata().
     site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site not in ("same-origin", "none")
-    if origin is None:
+    if site not in (None, "same-origin", "none"):
+        return True
+    if origin is None or (site is not None and _sends_metadata(origin)):
         return False
-    # Without its scheme: where a proxy ends TLS, the app sees plain HTTP.
-    return origin.partition("://")[2] != request.host.lower()
+    return not _is_own_host(origin)
+
+
+def _sends_metadata(origin: str) -> bool:
+    """Tell whether a browser sends ``Sec-Fetch-Site`` to this origin.
+
+    It does over HTTPS and to localhost, see https://www.w3.org/TR/fetch-metadata/.
+    Elsewhere a script can send ``Sec_Fetch_Site`` if CORS permits it. uWSGI and ASGI
+    servers take it for the same header.
+    """
+    scheme, _, host = origin.partition("://")
+    return scheme != "http" or _names_loopback(host)
+
+
+def _is_own_host(origin: str) -> bool:
+    # Not request.host, which is empty for a name that Werkzeug does not take. Without
+    # the scheme: where a proxy ends TLS, the app sees plain HTTP.
+    scheme, _, page = origin.partition("://")
+    host = request.headers.get("Host", "").lower()
+    default_port = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return page != "" and page == host.removesuffix(default_port)
 
 
 def is_local() -> bool:
@@ -62,7 +81,7 @@ def is_local() -> bool:
     return (
         _is_loopback(request.remote_addr or "")
         and _names_loopback(request.host.lower())
-        and not any(header in request.headers for header in _FORWARDED)
+        and not any(name.startswith(_PROXIED) for name, _ in request.headers)
     )
 
 

@@ -19,7 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class PageAuth:
-    """What the authenticators for an app's own pages have in common.
+    """The base of the authenticators for an app's own pages.
+
+    A subclass has ``user_loader()``, and may refuse more in ``_refusal()``.
 
     :param app: the app's name in the owner of a task.
     :param origins: other origins whose pages may send requests.
@@ -54,17 +56,18 @@ class PageAuth:
         """Return the app's name in the owner of a task."""
         return current_app.name if self._app is None else self._app
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         """Return the user of the current request, ``None`` if nobody is logged in."""
         raise NotImplementedError
 
     def _refusal(self) -> RouteError | None:
+        """Return what the current request is answered, ``None`` if it is let in."""
         if is_cross_site(self._origins):
             logger.warning(
                 "Refused a request of %r, which is another origin than %r. If its"
                 " pages are yours, name it in origins= of the authenticator.",
                 request.headers.get("Origin", "another site"),
-                request.host,
+                request.headers.get("Host", ""),
             )
             return RouteError(
                 403, "forbidden", "The request comes from a page of another site."
@@ -120,11 +123,9 @@ class SessionAuth(PageAuth):
             )
         self._user = user
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         key = self._user
         user = session.get(key) if isinstance(key, str) else key()
-        if isinstance(user, UUID):
-            return str(user)
         return None if user == "" else user
 
 
@@ -157,14 +158,14 @@ class FlaskLoginAuth(PageAuth):
             ) from None
         self._flask_login = flask_login
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         if not hasattr(current_app, "login_manager"):
             raise ConfigurationError(
                 "FlaskLoginAuth() needs Flask-Login's manager on this app: call"
                 " LoginManager().init_app(app)."
             )
         user = self._flask_login.current_user
-        return cast(str | None, user.get_id()) if user.is_authenticated else None
+        return cast(str | UUID | None, user.get_id()) if user.is_authenticated else None
 
 
 class SingleUserAuth(PageAuth):
@@ -206,7 +207,7 @@ class SingleUserAuth(PageAuth):
         self._single_user = user
         self._local_only = local_only
 
-    def user_loader(self) -> str | int | None:
+    def user_loader(self) -> str | int | UUID | None:
         return self._single_user if self._is_let_in() else None
 
     def _refusal(self) -> RouteError | None:

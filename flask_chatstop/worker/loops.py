@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flask_chatstop.logs import log
+from flask_chatstop.threads import pass_on_interrupt
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ class Loops:
                 except BaseException as error:
                     if _is_exit(error):
                         return
+                    pass_on_interrupt(error)
                     with contextlib.suppress(Exception):
                         time.sleep(_AFTER_AN_ERROR)
         finally:

@@ -51,6 +51,9 @@ def test_pages_of_the_app_and_of_origins_it_names_are_let_in(
         {"Origin": "http://chat.example"},
         {"Origin": "null"},
         {"Origin": ""},
+        # As a script can send it by Sec_Fetch_Site where the browser sends none.
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "none", "Origin": "http://evil.example"},
     ],
 )
 def test_pages_of_other_origins_are_refused(
@@ -64,6 +67,35 @@ def test_pages_of_other_origins_are_refused(
 def test_an_app_whose_proxy_ends_tls_knows_its_own_pages() -> None:
     response = stop("http://app.example", {"Origin": "https://app.example"})
     assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("app.example:443", "https://app.example"),
+        ("app.example:80", "http://app.example"),
+        ("my_app:8000", "http://my_app:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("App.example", "https://app.example"),
+    ],
+)
+def test_a_page_is_the_apps_own_however_its_host_is_written(
+    host: str, origin: str
+) -> None:
+    response = stop("http://any", {"Host": host, "Origin": origin})
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("host", ["", "two words", "null"])
+@pytest.mark.parametrize("origin", ["null", "file://", ""])
+def test_a_page_without_an_origin_is_not_the_apps_own(host: str, origin: str) -> None:
+    response = stop("http://any", {"Host": host, "Origin": origin})
+    assert error(response) == (403, "forbidden")
+
+
+def test_a_page_on_this_computer_may_come_through_a_development_server() -> None:
+    headers = {"Origin": "http://localhost:5173", "Sec-Fetch-Site": "same-origin"}
+    assert stop("http://127.0.0.1:8000", headers).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,23 @@ def test_the_api_and_the_pages_of_an_app_cannot_stop_each_others_tasks() -> None
     assert stop(client, task_id, headers=AUTH).status_code == 200
 
 
+def test_a_user_of_flask_login_may_be_named_by_a_uuid() -> None:
+    name = uuid.uuid4()
+
+    class NamedUser(User):
+        def get_id(self) -> uuid.UUID:
+            return name
+
+    class NamingSite(SiteWithFlaskLogin):
+        def load(self, user_id: object) -> flask_login.UserMixin:
+            return NamedUser()
+
+    site = NamingSite()
+    client = site.visitor("7")
+    assert stop(client, begin(client)).status_code == 200
+    assert site.tasks[0].record.owner.user == str(name)
+
+
 def test_a_user_of_flask_login_who_was_locked_out_meanwhile_is_nobody() -> None:
     site = SiteWithFlaskLogin()
     client = site.visitor("7")
@@ -267,7 +284,9 @@ ELSEWHERE: list[dict[str, Any]] = [
     {"headers": {"X-Forwarded-For": "192.0.2.7"}},
     {"headers": {"X-Forwarded-Host": "chat.example"}},
     {"headers": {"X-Real-Ip": "192.0.2.7"}},
+    {"headers": {"X-Forwarded-Proto": "https"}},
     {"headers": {"Forwarded": "for=192.0.2.7"}},
+    {"headers": {"Via": "1.1 proxy"}},
 ]
 
 

@@ -6,13 +6,14 @@ import stat
 import time
 from contextlib import suppress
 
-#: macOS takes no longer address; Linux takes 4 bytes more.
+#: Bytes that an address may have on macOS; Linux takes 4 more.
 LONGEST_ADDRESS = 103
-#: A long path is told by its open directory.
+#: Stands for the path of an open directory in an address that would be too long.
 _PROC = b"/proc/self/fd"
-#: The end of a name that is not the final one yet.
+#: The end of a socket's name until it is renamed.
 NEW = b".new"
-#: Seconds in which a socket of a new name gets its final one.
+#: Seconds after which a socket that still has such a name is left over from a process
+#: that was killed.
 _NEW_FOR = 60.0
 
 
@@ -38,7 +39,7 @@ class Folder:
         return b"%b/%d/%b" % (_PROC, self._fd, name)
 
     def file(self, name: bytes) -> tuple[int, int] | None:
-        """Return which file has a name."""
+        """Return the device and the inode of the file of this name, if any."""
         with suppress(OSError):
             found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             return found.st_dev, found.st_ino
@@ -66,11 +67,12 @@ class Folder:
             os.chown(name, uid, database.st_gid, dir_fd=self._fd, follow_symlinks=False)
         mode = stat.S_IMODE(database.st_mode) & 0o666
         if os.stat(name, dir_fd=self._fd).st_gid != database.st_gid:
-            mode &= ~0o060
-        os.chmod(name, mode | 0o200, dir_fd=self._fd)
+            mode &= ~0o060  # of a group that the database does not name
+        os.chmod(name, mode | 0o200, dir_fd=self._fd)  # the process rings itself
 
     def _remove_if_dead(self, name: bytes) -> None:
         found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        # While the system binds it, a socket that lives refuses as well.
         is_new = name.endswith(NEW) and time.time() - found.st_ctime < _NEW_FOR
         if not stat.S_ISSOCK(found.st_mode) or is_new:
             return

@@ -101,6 +101,13 @@ class SQLite(Dialect):
         text = super().text_of(error)
         if "unable to open database file" in text:
             text += "; its directory must exist and be writable"
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+            # A new file is read by the old index, which another process holds open.
+            text += (
+                "; it was deleted or replaced without its -wal and -shm files: delete"
+                " all three"
+            )
         return text
 
     def is_stale(self, driver: Any) -> bool:

@@ -18,11 +18,11 @@ from flask_chatstop.backends.database.socket_folder import (
     unix_socket,
 )
 
-#: So much of the file's name is in that of a socket.
+#: How many bytes of the database's file name a socket's name begins with.
 _LONGEST_STEM = 40
 #: Bytes: more than any task id takes.
 _LONGEST_RING = 2048
-#: How many rings are taken at once.
+#: How many rings more() returns at most.
 _MANY = 100
 
 
@@ -44,6 +44,8 @@ class Doorbell:
             self._bind(os.stat(path))
             stack.callback(self.remove)
             self._folder.remove_dead(names.beginning)
+            # Whether it can be rung shows only here. What comes first may be the ring
+            # of a stop instead: the listener's first look finds that.
             with closing(Ringer(path)) as ringer:
                 ringer.ring(worker_id)
             self._socket.recv(_LONGEST_RING)
@@ -51,7 +53,7 @@ class Doorbell:
 
     @property
     def is_there(self) -> bool:
-        """Whether it can be found."""
+        """Whether its name still leads to a socket."""
         return self._folder.file(self._name) is not None
 
     def wait(self, seconds: float) -> str:
@@ -63,7 +65,7 @@ class Doorbell:
             return ""
 
     def more(self) -> list[str]:
-        """Return the task ids of the rings that have come meanwhile."""
+        """Return the task ids of the rings that wait in the queue."""
         rings: list[bytes] = []
         self._socket.setblocking(False)
         with suppress(BlockingIOError):
@@ -72,7 +74,7 @@ class Doorbell:
         return [_text(task_id) for task_id in rings if task_id]
 
     def remove(self) -> None:
-        """Remove its name, unless a new doorbell of the worker has taken it."""
+        """Remove its name, unless a new doorbell of this worker has that name."""
         if self._folder.file(self._name) == self._file:
             self._folder.remove(self._name)
 
@@ -82,7 +84,7 @@ class Doorbell:
         self.leave()
 
     def leave(self) -> None:
-        """Close it in this process, and let those that share it go on."""
+        """Close it in this process only: after a fork, the parent uses it."""
         if self._socket.fileno() >= 0:
             # Not close(): under gevent, that closes nothing while a greenlet waits.
             os.close(self._socket.detach())
@@ -117,7 +119,7 @@ class Ringer:
         self._socket: socket.socket | None = None
 
     def ring(self, worker_id: str, task_id: str = "") -> None:
-        """Ring a worker; do nothing if it has no doorbell, and finds stops by itself.
+        """Ring a worker. One that has no doorbell looks at the file by itself.
 
         :param task_id: the task to stop. Without one, the worker only wakes.
         """
@@ -151,14 +153,14 @@ class Ringer:
 
 
 class _Names:
-    """The names of the sockets beside a database."""
+    """The names of a database's sockets."""
 
     def __init__(self, path: str) -> None:
         self._file = os.fsencode(os.path.basename(path))
         self.beginning = self._file[:_LONGEST_STEM] + b"-ring-"
 
     def of(self, worker_id: str) -> bytes:
-        """Return the name of a worker's."""
+        """Return the name of a worker's socket."""
         # A hash, since an id may hold anything.
         text = self._file + b"\0" + worker_id.encode()
         hashed = hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -50,8 +50,8 @@ class Watchers:
         #: Is held while a connection of a listener is used, and during a fork.
         self.lock = threading.Lock()
         self.open: set[Watcher] = set()
-        #: Whether the process ends.
-        self.are_over = False
+        #: Whether the process exits: a socket made now would be left behind.
+        self.process_exits = False
 
     def before_fork(self) -> None:
         """Close every connection, and hold the lock until the fork is over."""
@@ -75,7 +75,7 @@ class Watchers:
     def at_exit(self) -> None:
         """Leave no file of a socket behind: nobody waits for the threads."""
         with self.lock:
-            self.are_over = True
+            self.process_exits = True
             for watcher in self.open:
                 watcher.at_exit()
 

@@ -16,7 +16,8 @@ from flask_chatstop.backends.database.sqlite_forks import watchers
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the file, where stops come without a ring and with one.
+#: Seconds between two looks at the file: while stops come without a ring, and while
+#: they come with one.
 _OFTEN = 0.01
 _SELDOM = 0.5
 
@@ -32,9 +33,12 @@ class SQLiteListener:
         self._listening = listening
         self._doorbell: Doorbell | None = None
         self._interval = _OFTEN
-        self._is_closed = self._has_left = False
+        #: Whether a fork has closed the connection.
+        self._is_closed = False
+        #: Whether this is a forked child, and the parent listens.
+        self._has_left = False
         self._version: object = None
-        #: The tasks whose stops were found or rung.
+        #: The tasks whose stops were rung, or were there at the last look.
         self._known: set[str] = set()
 
     def listen(self) -> ListenEnd:
@@ -42,7 +46,7 @@ class SQLiteListener:
         try:
             with watchers.lock:
                 watchers.open.add(self)
-                self._hang_doorbell()
+                self._open_doorbell()
             return self._watch()
         finally:
             with watchers.lock:
@@ -68,8 +72,8 @@ class SQLiteListener:
         if self._doorbell is not None:
             self._doorbell.remove()
 
-    def _hang_doorbell(self) -> None:
-        if watchers.are_over:
+    def _open_doorbell(self) -> None:
+        if watchers.process_exits:
             return
         try:
             self._doorbell = Doorbell(self._driver.path, self._listening.worker_id)
@@ -94,7 +98,10 @@ class SQLiteListener:
         return ListenEnd.OVER
 
     def _look(self) -> bool:
-        """Report the stops that were written; return False if it can look no more."""
+        """Report the stops that were written.
+
+        :returns: ``False`` if the connection is closed or the socket's name is gone.
+        """
         try:
             with watchers.lock:
                 is_lost = self._doorbell is not None and not self._doorbell.is_there

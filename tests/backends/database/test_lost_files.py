@@ -2,11 +2,16 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from flask_chatstop import BackendError
+from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import wait_until
 from tests.support.worker_app import WorkerApp
 
@@ -45,6 +50,33 @@ def replace_by_a_file_that_has_the_table(path: Path) -> None:
     old.close()
     new.close()
     os.replace(other, path)
+
+
+_HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT * FROM chatstop_task").fetchall()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_that_was_deleted_alone_says_what_else_to_delete(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    path = tmp_path / "chatstop.db"
+    DatabaseBackend(sqlite_url).check()
+    command = [sys.executable, "-c", _HOLD, str(path)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        path.unlink()
+        backend = DatabaseBackend(sqlite_url)
+        with pytest.raises(BackendError, match="-wal and -shm"):
+            backend.check()
+        delete(path)
+        backend.check()
+        holder.communicate()
 
 
 @pytest.mark.parametrize(
