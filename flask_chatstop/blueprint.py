@@ -25,6 +25,7 @@ from flask_chatstop.generation.task import TaskStopped
 from flask_chatstop.openapi import document
 from flask_chatstop.response import stopped_response
 from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth
+from flask_chatstop.route.events import EventsRoute
 from flask_chatstop.route.responses import RouteError, error_response
 from flask_chatstop.route.stop import METHODS, AnyMethod, StopRoute
 
@@ -33,6 +34,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class ChatStop(TaskControl, Blueprint):
     """A blueprint with the route ``POST /chat-messages/<task_id>/stop``.
+
+    With ``CHATSTOP_EVENTS`` it also has ``GET /chat-messages/<task_id>/events``.
 
     ::
 
@@ -52,8 +55,8 @@ class ChatStop(TaskControl, Blueprint):
     :param user_loader: returns the user of the current request, for instance from a
         session, or ``None``. The ``user`` in a body may then be left out. A ``user``
         in a body that is another one is answered like a missing task.
-    :param routes: what stands before ``/<task_id>/stop``. The contract's family also
-        has ``completion-messages`` and ``workflows/tasks``.
+    :param routes: what stands before ``/<task_id>/stop`` and ``/<task_id>/events``. The
+        contract's family also has ``completion-messages`` and ``workflows/tasks``.
     :param format: a class of :mod:`flask_chatstop.formats`, or a function that makes
         an object of one: the format of ``stream_response`` where no other is given,
         and of the answer to a view that was left by :class:`TaskStopped`.
@@ -81,6 +84,7 @@ class ChatStop(TaskControl, Blueprint):
         self._auth = auth or bearer_auth(name, self._app_of)
         self._caller = Caller(name, source, self._auth, user_loader)
         self._stop_route = StopRoute(self._caller, self._state)
+        self._events_route = EventsRoute(self._caller, self._state)
         self._routes = [route.strip("/") for route in routes]
         self.record(self._configure)
         for error in (HTTPException, InternalServerError, RouteError, BackendError):
@@ -112,8 +116,10 @@ class ChatStop(TaskControl, Blueprint):
         app.cli.add_command(commands)
         state = AppState.of(app)
         if state.is_enabled:
-            self._add_routes(setup)
-        for rule in self._rules(app):
+            self._add_routes(setup, "stop", self._stop_route)
+            if state.event_writer is not None:
+                self._add_routes(setup, "events", self._events_route)
+        for rule in [*self._rules(app), *self._rules(app, self._events_route)]:
             rule.methods = AnyMethod(rule.methods or ())
         if state.keys is None and self._needs_keys:
             raise ConfigurationError(
@@ -121,19 +127,24 @@ class ChatStop(TaskControl, Blueprint):
                 ' {"key": "app"}, or give auth= to ChatStop().'
             )
 
-    def _add_routes(self, setup: BlueprintSetupState) -> None:
+    def _add_routes(
+        self, setup: BlueprintSetupState, name: str, view: StopRoute | EventsRoute
+    ) -> None:
         for number, route in enumerate(self._routes):
             setup.add_url_rule(
-                f"/{route}/<task_id>/stop",
-                "stop" if number == 0 else f"stop_{number}",
-                self._stop_route.dispatch,
+                f"/{route}/<task_id>/{name}",
+                name if number == 0 else f"{name}_{number}",
+                view.dispatch,
                 methods=METHODS,
                 provide_automatic_options=False,
             )
 
-    def _rules(self, app: Flask) -> Iterator[Rule]:
+    def _rules(
+        self, app: Flask, view: StopRoute | EventsRoute | None = None
+    ) -> Iterator[Rule]:
+        view = view or self._stop_route
         for rule in app.url_map.iter_rules():
-            if app.view_functions.get(rule.endpoint) == self._stop_route.dispatch:
+            if app.view_functions.get(rule.endpoint) == view.dispatch:
                 yield rule
 
     def _state(self) -> AppState:

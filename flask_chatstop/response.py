@@ -11,6 +11,7 @@ from flask import Response
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_callable, seconds
 from flask_chatstop.formats import DifyEvents, StreamFormat
+from flask_chatstop.formats.recorded import record
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask
@@ -72,8 +73,9 @@ def stream_response(
     task.has_response = True
     if on_end is not None:
         task.on_end(on_end)
+    sent = record(format, task, heartbeat, _headers(task, format))
     body = _FormattedStream(
-        format, task, stream, heartbeat, continues=on_disconnect == "continue"
+        sent, task, stream, heartbeat, continues=on_disconnect == "continue"
     )
     response = _response(task, format, body)
     # The app may wrap the stream in an iterator of its own that has no close().
@@ -121,7 +123,8 @@ def stopped_response(task: GenerationTask) -> Response:
     task.end(EndReason.STOPPED)
     format = _checked(task.make_format())
     format.attach(task)
-    return _response(task, format, [format.begin(), _end(format, task)])
+    sent = record(format, task, 10.0, _headers(task, format))
+    return _response(task, format, [sent.begin(), _end(sent, task)])
 
 
 def _checked(format: object) -> StreamFormat:
@@ -133,13 +136,18 @@ def _checked(format: object) -> StreamFormat:
 def _response(
     task: GenerationTask, format: StreamFormat, body: Iterable[bytes]
 ) -> Response:
-    headers = {
+    return task.app.response_class(
+        body, mimetype=format.mimetype, headers=_headers(task, format)
+    )
+
+
+def _headers(task: GenerationTask, format: StreamFormat) -> dict[str, str]:
+    return {
         "Cache-Control": "no-cache",
         "X-Accel-Buffering": "no",
         "Chatstop-Task-Id": quote(task.id, safe=""),
         **format.headers,
     }
-    return task.app.response_class(body, mimetype=format.mimetype, headers=headers)
 
 
 def _end(format: StreamFormat, task: GenerationTask) -> bytes:

@@ -16,6 +16,7 @@ LAYERS = [
     {"checks", "logs", "signals", "threads"},
     {"backends"},
     {"doorbell_check", "upstream", "worker"},
+    {"events"},
     {"generation"},
     {"formats"},
     {"response"},

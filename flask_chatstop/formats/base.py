@@ -46,6 +46,10 @@ class StreamFormat(abc.ABC):
     #: Ids that ``on_end`` is told, in a format that has them.
     message_id: str | None = None
     conversation_id: str | None = None
+    #: The id of the event that is made now, where answers are kept for those who come
+    #: back to them; ``None`` elsewhere. Put it into the event, and a client that has
+    #: read the event can go on from there.
+    event_id: str | None = None
 
     _task: GenerationTask | None = None
 
@@ -101,6 +105,14 @@ class StreamFormat(abc.ABC):
         """Return what is sent in silence, which a client passes over.
 
         Only by sending does a server find out that its client has left.
+        """
+        return b""
+
+    def lost(self) -> bytes:
+        """Return what somebody who comes back to the answer is sent for a missing part.
+
+        It was not kept, since the answer is too long or the store was away. Where
+        nothing is returned, the connection is cut instead.
         """
         return b""
 

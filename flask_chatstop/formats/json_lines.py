@@ -32,6 +32,9 @@ class JSONLines(StreamFormat):
     def ping(self) -> bytes:
         return _line({"type": "ping"})
 
+    def lost(self) -> bytes:
+        return _line({"type": "lost"})
+
     def end(self, end: GenerationEnd) -> bytes:
         return _line({"type": "end", **end_fields(end)})
 

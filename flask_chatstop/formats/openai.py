@@ -64,6 +64,9 @@ class OpenAIChunks(StreamFormat):
     def ping(self) -> bytes:
         return b": ping\n\n"
 
+    def lost(self) -> bytes:
+        return self._frame([], chatstop={"lost": True})
+
     def end(self, end: GenerationEnd) -> bytes:
         if end.reason is EndReason.FAILED:
             error = {"message": FAILED, "type": "server_error", "code": None}

@@ -26,6 +26,9 @@ class ServerSentEvents(StreamFormat):
     stays away. A chunk that is a mapping is sent as the data of a message; with a key
     ``event`` it becomes an event of that name.
 
+    A page that comes back to the answer, and finds that a part of it was not kept, gets
+    an event ``lost``.
+
     :param retry: seconds after which a browser that lost its connection comes back.
     """
 
@@ -48,7 +51,11 @@ class ServerSentEvents(StreamFormat):
         event = chunk.get("event")
         if event is None:
             return self._frame(json_text(chunk, self.task.app))
-        if not isinstance(event, str) or not event.isprintable() or event == "end":
+        if (
+            not isinstance(event, str)
+            or not event.isprintable()
+            or event in ("end", "lost")
+        ):
             raise ValueError(f"{event!r} is not a name for an event of your own.")
         data = {name: value for name, value in chunk.items() if name != "event"}
         return self._frame(json_text(data, self.task.app), event)
@@ -56,9 +63,12 @@ class ServerSentEvents(StreamFormat):
     def ping(self) -> bytes:
         return b": ping\n\n"
 
+    def lost(self) -> bytes:
+        return sse_frame("{}", "lost")
+
     def end(self, end: GenerationEnd) -> bytes:
         return self._frame(json_text(end_fields(end)), "end")
 
     def _frame(self, data: str, event: str | None = None) -> bytes:
         self._last_id += 1
-        return sse_frame(data, event, str(self._last_id))
+        return sse_frame(data, event, self.event_id or str(self._last_id))
