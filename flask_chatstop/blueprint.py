@@ -100,12 +100,16 @@ class ChatStop(TaskControl, Blueprint):
 
     def openapi(self) -> dict[str, Any]:
         """Return the routes of the current app as an OpenAPI 3.0 document."""
-        paths = [
-            re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
-            for rule in self._rules(current_app)
-        ]
+        paths, events_paths = (
+            [
+                re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+                for rule in self._rules(current_app, view)
+            ]
+            for view in (self._stop_route, self._events_route)
+        )
         return document(
             paths,
+            events_paths,
             needs_key=self._needs_keys,
             needs_user=self._caller.user_loader is None,
             missing_ok=self._state().missing_ok,
@@ -119,8 +123,9 @@ class ChatStop(TaskControl, Blueprint):
             self._add_routes(setup, "stop", self._stop_route)
             if state.event_writer is not None:
                 self._add_routes(setup, "events", self._events_route)
-        for rule in [*self._rules(app), *self._rules(app, self._events_route)]:
-            rule.methods = AnyMethod(rule.methods or ())
+        for view in (self._stop_route, self._events_route):
+            for rule in self._rules(app, view):
+                rule.methods = AnyMethod(rule.methods or ())
         if state.keys is None and self._needs_keys:
             raise ConfigurationError(
                 "No request could be authenticated: set CHATSTOP_API_KEYS, like"
@@ -139,10 +144,7 @@ class ChatStop(TaskControl, Blueprint):
                 provide_automatic_options=False,
             )
 
-    def _rules(
-        self, app: Flask, view: StopRoute | EventsRoute | None = None
-    ) -> Iterator[Rule]:
-        view = view or self._stop_route
+    def _rules(self, app: Flask, view: StopRoute | EventsRoute) -> Iterator[Rule]:
         for rule in app.url_map.iter_rules():
             if app.view_functions.get(rule.endpoint) == view.dispatch:
                 yield rule

@@ -51,6 +51,7 @@ class LoggedAnswer:
         self._limit = min(max_bytes, _WAITING)
         self._written_bytes = 0
         self._taken = 0
+        self._has_begun = False
         self._has_told_of_loss = False
         self._has_taken_end = False
 
@@ -58,6 +59,11 @@ class LoggedAnswer:
     def is_over(self) -> bool:
         """Whether the last frame was appended."""
         return self._end is not None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it is over, or nothing of it was written yet."""
+        return self.is_over or not self._has_begun
 
     @property
     def is_written(self) -> bool:
@@ -118,6 +124,7 @@ class LoggedAnswer:
     def written(self) -> int:
         """Note that the store has what was taken, and return the highest number."""
         number = self._records[-1].number if self._records else -1
+        self._has_begun = True
         self._records = []
         self._written_bytes = self._bytes
         self._limit = min(self._max_bytes, self._bytes + _WAITING)

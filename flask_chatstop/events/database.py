@@ -6,16 +6,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     URL,
-    Column,
     Connection,
-    Double,
     Engine,
-    Index,
-    Integer,
-    LargeBinary,
     MetaData,
-    String,
-    Table,
     bindparam,
     delete,
     or_,
@@ -23,7 +16,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.dialects.mysql import LONGBLOB
 
 from flask_chatstop.backends.database.dialects import parse_url
 from flask_chatstop.backends.database.engine import Database
@@ -31,39 +23,16 @@ from flask_chatstop.backends.database.table import now
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.events.base import MAX_BYTES, EventLog, Page
 from flask_chatstop.events.records import END, HEAD, Record
+from flask_chatstop.events.table import event_table
 
 T = TypeVar("T")
 
-TABLE_NAME = "chatstop_event"
 #: Rows of one read. Most have at most 64 KiB.
 _PAGE = 32
 #: Bytes and rows of one INSERT.
 _LONGEST, _ROWS = 1024 * 1024, 500
 #: Logs of one purge.
 _PURGED = 50
-
-
-def event_table(metadata: MetaData) -> Table:
-    """Return the table of answers in a metadata, and add it if it is missing.
-
-    Call it where your models are, so that Alembic and Flask-Migrate see the table.
-    Times are seconds since 1970 by the clock of the database. Only the first row of a
-    log, with the number 0, says when it expires.
-    """
-    return Table(
-        TABLE_NAME,
-        metadata,
-        Column("log_id", String(64), primary_key=True),
-        Column("number", Integer(), primary_key=True, autoincrement=False),
-        Column(
-            "data",
-            LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb"),
-            nullable=False,
-        ),
-        Column("expires_at", Double(), nullable=True),
-        Index("ix_chatstop_event_expires_at", "expires_at"),
-        keep_existing=True,
-    )
 
 
 class DatabaseEventLog(EventLog):

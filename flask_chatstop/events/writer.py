@@ -139,7 +139,8 @@ class EventWriter:
                 if answer is not None:
                     self._due[answer] = None
                 left = self._written_at + _BATCH - time.monotonic()
-                if answer is None or answer.is_over or left <= 0:
+                # Somebody may come for an answer as soon as it has begun.
+                if answer is None or answer.is_urgent or left <= 0:
                     break
                 answer = self._inbox.get(timeout=left)
         except queue.Empty:

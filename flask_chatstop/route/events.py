@@ -2,8 +2,9 @@
 
 import logging
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from flask import Response, current_app, request
@@ -31,8 +32,13 @@ from flask_chatstop.route.stop import check_user
 logger = logging.getLogger(__name__)
 
 _POSITION = re.compile("[0-9]{1,9}", re.ASCII)
-#: Seconds between two looks for an answer that is just beginning, and for how long.
-_PAUSE, _BEGINNING = 0.02, 2.0
+#: Seconds between two looks for an answer that is just beginning.
+_PAUSE = 0.02
+#: Seconds for which it is looked for, and the same if its task has ended already.
+_BEGINNING, _ENDED = 2.0, 0.5
+#: Requests of which nobody knows the task and that are looked for at once. Each holds
+#: a server's thread.
+_places = threading.BoundedSemaphore(8)
 
 
 class EventsRoute:
@@ -118,16 +124,33 @@ def _find(
     writer: EventWriter, log_id: str, position: int, is_open: Callable[[], bool]
 ) -> Page | None:
     """Return the first page after a position, also of an answer that just begins."""
-    deadline = time.monotonic() + _BEGINNING
+    # The client has the task id before the first batch is written. A short answer may
+    # even have ended before.
     page = writer.events.read(log_id, position)
-    while page is None and time.monotonic() < deadline:
-        # The client has the task id before the first batch is written.
-        if not writer.arrivals.is_ours(log_id) and not is_open():
-            # It may have ended and have been written between the two.
-            return writer.events.read(log_id, position)
-        time.sleep(_PAUSE)
+    if page is not None:
+        return page
+    if writer.arrivals.is_ours(log_id) or is_open():
+        return _look(writer, log_id, position, _BEGINNING)
+    if not _places.acquire(blocking=False):
+        return None
+    try:
+        return _look(writer, log_id, position, _ENDED)
+    finally:
+        _places.release()
+
+
+def _look(
+    writer: EventWriter, log_id: str, position: int, seconds: float
+) -> Page | None:
+    deadline = time.monotonic() + seconds
+    pause = _PAUSE
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(pause, left))
         page = writer.events.read(log_id, position)
-    return page
+        if page is not None:
+            return page
+        pause *= 1.5
+    return None
 
 
 def _has_all(page: Page, position: int) -> bool:
@@ -139,8 +162,9 @@ def _has_all(page: Page, position: int) -> bool:
 
 def _empty_response(head: Head) -> Response:
     """Return a response with the headers of the one that the first client has got."""
+    body: Iterator[bytes] = iter(())  # whose length is unknown
     return current_app.response_class(
-        mimetype=head.content_type, headers=dict(head.headers)
+        body, mimetype=head.content_type, headers=dict(head.headers)
     )
 
 
