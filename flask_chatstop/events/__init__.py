@@ -18,6 +18,11 @@ __all__ = [
 ]
 
 
+# Tracebacks, repr() and the documentation name the path that users import from.
+for _class in (EventLog, MemoryEventLog, Page, Record, RedisEventLog):
+    _class.__module__ = __name__
+
+
 def events_from_url(
     url: str,
     *,
