@@ -4,54 +4,84 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flask_chatstop.events.base import Page
+
+#: Seconds that a follower waits for another one that reads, most likely the same.
+_WHILE_READ = 0.2
+
 
 class Tail:
     """The end of one log, as the followers of this process know it."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self._changed = threading.Condition()
         #: The highest number that is known to be there.
-        self.number = -1
+        self._number = -1
+        # The last page that was read, and after which position.
+        self._page: tuple[int, Page] | None = None
+        self._is_being_read = self._has_waiter = False
         self.followers = 0
         #: Whether a worker of this process writes the log, and tells of each record.
         self.is_ours = False
-        self.has_waiter = False
 
     def tell(self, number: int) -> None:
         """Wake everybody who waits for a record that is there now."""
-        with self.changed:
-            self.number = max(self.number, number)
-            self.changed.notify_all()
+        with self._changed:
+            self._number = max(self._number, number)
+            self._changed.notify_all()
 
     def wait(
         self,
         after: int,
         timeout: float,
-        at_store: Callable[[float], None],
+        at_store: Callable[[float], object],
         *,
         is_at_end: bool,
-    ) -> None:
-        """Wait until there may be a record with a number above ``after``.
+    ) -> bool:
+        """Wait for a record with a number above ``after``; tell if there may be one.
 
-        :param at_store: waits at the store for so many seconds.
+        :param at_store: waits at the store for so many seconds, then reads.
         :param is_at_end: whether the log has no record after the next one that this
             follower waits for. One of those waits at the store for all of them.
         """
-        with self.changed:
-            if self.number > after:
-                return
-            if self.is_ours or (is_at_end and self.has_waiter):
-                self.changed.wait(timeout)
-                return
-            self.has_waiter = self.has_waiter or is_at_end
+        with self._changed:
+            if self._number > after:
+                return True
+            if self.is_ours or (is_at_end and self._has_waiter):
+                self._changed.wait(timeout)
+                return self._number > after
+            self._has_waiter = self._has_waiter or is_at_end
         try:
             at_store(timeout)
         finally:
             if is_at_end:
-                with self.changed:
-                    self.has_waiter = False
-                    # Another one takes over, or finds the record.
-                    self.changed.notify_all()
+                with self._changed:
+                    self._has_waiter = False
+                    self._changed.notify_all()  # another one takes over
+        return True
+
+    def read(self, after: int, at_store: Callable[[], Page | None]) -> Page | None:
+        """Return the next page; followers that are at one position share it."""
+        with self._changed:
+            if self._is_being_read and not self._has_page(after):
+                self._changed.wait(_WHILE_READ)
+            if self._page is not None and self._has_page(after):
+                return self._page[1]
+            self._is_being_read = True
+        page = None
+        try:
+            page = at_store()
+        finally:
+            with self._changed:
+                self._is_being_read = False
+                if page is not None and page.records:
+                    self._page = after, page
+                    self._number = max(self._number, page.records[-1].number)
+                self._changed.notify_all()
+        return page
+
+    def _has_page(self, after: int) -> bool:
+        return self._page is not None and self._page[0] == after
 
 
 class Arrivals:

@@ -14,6 +14,8 @@ from flask_chatstop.events.writer import EventWriter
 _LOOK = 5.0
 #: Seconds after a failure of the log, before it is read again.
 _AFTER_FAILURE = 0.5
+#: Seconds before the next read of a log that has nothing where something was.
+_AFTER_NOTHING = 0.02
 
 
 class Lost(Exception):
@@ -82,7 +84,7 @@ class Follower(Iterator[bytes]):
         self._stack.close()
 
     def _next(self) -> bytes:
-        page, self._page = self._page or self._read(), None
+        page, self._page = self._page, None
         if page is not None and page.records:
             self._is_at_end = True
             self._closed_since = None
@@ -91,10 +93,16 @@ class Follower(Iterator[bytes]):
             if self._head.ping:
                 return self._head.ping
             self._sent_at = time.monotonic()
-        if self._has_no_worker():
-            self._is_over = True
-            return self._head.failed_end
-        self._wait(page)
+        try:
+            if not self._has_no_worker():
+                self._page = self._fetch()
+            elif not (page := self._read()) or not page.records:
+                self._is_over = True
+                return self._head.failed_end
+            else:
+                self._page = page
+        except BackendError:
+            time.sleep(_AFTER_FAILURE)
         return b""
 
     def _frames_of(self, records: Sequence[Record]) -> Iterator[bytes]:
@@ -113,30 +121,25 @@ class Follower(Iterator[bytes]):
             last = record.number if is_loss else found.last
             self._position = max(self._position, last)
 
-    def _read(self) -> Page | None:
-        try:
-            return self._events.read(self._log_id, self._position)
-        except BackendError:
-            time.sleep(_AFTER_FAILURE)
-            return Page(b"", ())
-
-    def _wait(self, page: Page | None) -> None:
+    def _fetch(self) -> Page | None:
+        """Wait for more until the client must get a ping at the latest."""
         left = self._sent_at + self._head.heartbeat - time.monotonic()
         timeout = min(self._look, max(0.01, left), self._events.timeout)
-        if page is None:
-            time.sleep(min(timeout, 0.1))
-            return
-        try:
-            self._tail.wait(
-                self._position,
-                timeout,
-                lambda seconds: self._events.wait(
-                    self._log_id, self._position, seconds
-                ),
-                is_at_end=self._is_at_end,
-            )
-        except BackendError:
-            time.sleep(_AFTER_FAILURE)
+        if not self._tail.wait(
+            self._position, timeout, self._read_later, is_at_end=self._is_at_end
+        ):
+            return None
+        page = self._tail.read(self._position, self._read)
+        if page is None or not page.records:
+            time.sleep(_AFTER_NOTHING)
+        return page
+
+    def _read_later(self, seconds: float) -> None:
+        self._events.wait(self._log_id, self._position, seconds)
+        self._tail.read(self._position, self._read)
+
+    def _read(self) -> Page | None:
+        return self._events.read(self._log_id, self._position)
 
     def _has_no_worker(self) -> bool:
         """Tell whether the task runs no more, though its end is not in the log."""

@@ -365,3 +365,30 @@ def read_some(follower: Reading, size: int) -> tuple[bytes, bool]:
         return read, True
     follower.leave()
     return read[:size], False
+
+
+# many followers
+
+
+def test_followers_of_one_process_share_what_they_read() -> None:
+    events = PausedLog()
+    source = Gate(*map(str, range(10)))
+    backend = MemoryBackend()
+    config = {"CHATSTOP_BACKEND": backend, "CHATSTOP_EVENTS": events}
+    here, elsewhere = (FollowedApp(config, pieces=source) for _ in range(2))
+    first = here.ask()
+    followers = [app.follow(first.task_id) for app in [here, elsewhere] * 15]
+    probe = here.follow(first.task_id)
+    sent = b""
+    with ThreadPoolExecutor(30) as pool:
+        rests = [pool.submit(follower.rest) for follower in followers]
+        events.reads = 0
+        for number in range(10):
+            source.go_on()
+            sent += first.read_until(b'"%d"' % number)
+            probe.read_until(b'"%d"' % number)  # so that each is a batch
+        source.go_on()
+        sent += first.rest()
+        assert {rest.result(30) for rest in rests} == {sent}
+    # Each process reads each batch. If each follower did so, they were more than 300.
+    assert events.reads < 150
