@@ -26,6 +26,7 @@ from flask_chatstop.generation.task import TaskStopped
 from flask_chatstop.openapi import document
 from flask_chatstop.response import stopped_response
 from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth, source_of
+from flask_chatstop.route.events import EventsRoute
 from flask_chatstop.route.responses import RouteError, error_response
 from flask_chatstop.route.stop import METHODS, AnyMethod, StopRoute
 
@@ -34,6 +35,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class ChatStop(TaskControl, Blueprint):
     """A blueprint with the route ``POST /chat-messages/<task_id>/stop``.
+
+    With ``CHATSTOP_EVENTS`` it also has ``GET /chat-messages/<task_id>/events``.
 
     ::
 
@@ -56,8 +59,8 @@ class ChatStop(TaskControl, Blueprint):
         session, or ``None``; by default that of ``auth``, if it has one. The ``user``
         in a body may then be left out. A ``user`` in a body that is another one is
         answered like a missing task.
-    :param routes: what stands before ``/<task_id>/stop``. The contract's family also
-        has ``completion-messages`` and ``workflows/tasks``.
+    :param routes: what stands before ``/<task_id>/stop`` and ``/<task_id>/events``. The
+        contract's family also has ``completion-messages`` and ``workflows/tasks``.
     :param format: a class of :mod:`flask_chatstop.formats`, or a function that makes
         an object of one: the format of ``stream_response`` where no other is given,
         and of the answer to a view that was left by :class:`TaskStopped`.
@@ -87,6 +90,7 @@ class ChatStop(TaskControl, Blueprint):
         self._auth = auth or bearer_auth(name, self._app_of)
         self._caller = Caller(name, source, self._auth, user_loader)
         self._stop_route = StopRoute(self._caller, self._state)
+        self._events_route = EventsRoute(self._caller, self._state)
         self._routes = [route.strip("/") for route in routes]
         self.record(self._configure)
         for error in (HTTPException, InternalServerError, RouteError, BackendError):
@@ -102,12 +106,16 @@ class ChatStop(TaskControl, Blueprint):
 
     def openapi(self) -> dict[str, Any]:
         """Return the routes of the current app as an OpenAPI 3.0 document."""
-        paths = [
-            re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
-            for rule in self._rules(current_app)
-        ]
+        paths, events_paths = (
+            [
+                re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+                for rule in self._rules(current_app, view)
+            ]
+            for view in (self._stop_route, self._events_route)
+        )
         return document(
             paths,
+            events_paths,
             needs_key=self._needs_keys,
             needs_user=self._caller.user_loader is None,
             missing_ok=self._state().missing_ok,
@@ -118,28 +126,33 @@ class ChatStop(TaskControl, Blueprint):
         app.cli.add_command(commands)
         state = AppState.of(app)
         if state.is_enabled:
-            self._add_routes(setup)
-        for rule in self._rules(app):
-            rule.methods = AnyMethod(rule.methods or ())
+            self._add_routes(setup, "stop", self._stop_route)
+            if state.event_writer is not None:
+                self._add_routes(setup, "events", self._events_route)
+        for view in (self._stop_route, self._events_route):
+            for rule in self._rules(app, view):
+                rule.methods = AnyMethod(rule.methods or ())
         if state.keys is None and self._needs_keys:
             raise ConfigurationError(
                 "No request could be authenticated: set CHATSTOP_API_KEYS, like"
                 ' {"key": "app"}, or give auth= to ChatStop().'
             )
 
-    def _add_routes(self, setup: BlueprintSetupState) -> None:
+    def _add_routes(
+        self, setup: BlueprintSetupState, name: str, view: StopRoute | EventsRoute
+    ) -> None:
         for number, route in enumerate(self._routes):
             setup.add_url_rule(
-                f"/{route}/<task_id>/stop",
-                "stop" if number == 0 else f"stop_{number}",
-                self._stop_route.dispatch,
+                f"/{route}/<task_id>/{name}",
+                name if number == 0 else f"{name}_{number}",
+                view.dispatch,
                 methods=METHODS,
                 provide_automatic_options=False,
             )
 
-    def _rules(self, app: Flask) -> Iterator[Rule]:
+    def _rules(self, app: Flask, view: StopRoute | EventsRoute) -> Iterator[Rule]:
         for rule in app.url_map.iter_rules():
-            if app.view_functions.get(rule.endpoint) == self._stop_route.dispatch:
+            if app.view_functions.get(rule.endpoint) == view.dispatch:
                 yield rule
 
     def _state(self) -> AppState:

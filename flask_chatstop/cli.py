@@ -4,9 +4,9 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from flask import current_app
@@ -16,29 +16,39 @@ from flask_chatstop.backends import MemoryBackend, StopOutcome, TaskInfo
 from flask_chatstop.config import AppState
 from flask_chatstop.doorbell_check import time_to_hear
 from flask_chatstop.errors import BackendError, ConfigurationError
+from flask_chatstop.events import EventLog
 from flask_chatstop.worker import Worker
 
-if TYPE_CHECKING:
-    from flask_chatstop.backends.database import DatabaseBackend
-
 commands = AppGroup("chatstop", help="Manage the store of running tasks.")
+
+_CHECKED = {
+    "store_seconds": "The store answers",
+    "doorbell_seconds": "A stop is heard",
+    "events_seconds": "The log of answers replies",
+}
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @commands.command("init-db")
 def init_db() -> None:
-    """Create the table of the database backend."""
-    with _database() as database:
-        database.create_table()
-        click.echo(f"The table {database.table.fullname} exists.")
+    """Create the tables of CHATSTOP_BACKEND and CHATSTOP_EVENTS."""
+    with _databases() as databases:
+        for database in databases:
+            database.create_table()
+            click.echo(f"The table {database.table.fullname} exists.")
 
 
 @commands.command()
 def purge() -> None:
-    """Delete expired rows, which the workers also do."""
-    with _database() as database:
-        click.echo(f"Deleted {_counted(database.purge(), 'row')}.")
+    """Delete expired rows and answers, which the workers also do."""
+    with _databases() as databases:
+        for database in databases:
+            count = 0
+            while deleted := database.purge():
+                count += deleted
+            noun = "answer" if isinstance(database, EventLog) else "row"
+            click.echo(f"Deleted {_counted(count, noun)}.")
 
 
 @commands.command("list")
@@ -105,16 +115,18 @@ def stop(
 def check(as_json: bool) -> None:
     """Check that the store answers and that a worker hears a stop."""
     with _worker() as worker:
-        backend = worker.backend
-        began = time.perf_counter()
-        backend.check()
-        store = time.perf_counter() - began
-        listener = time_to_hear(backend)
+        found = {
+            "store_seconds": _time_of(worker.backend.check),
+            "doorbell_seconds": time_to_hear(worker.backend),
+        }
+        writer = _state().event_writer
+        if writer is not None:
+            found["events_seconds"] = _time_of(writer.events.check)
     if as_json:
-        click.echo(json.dumps({"store_seconds": store, "doorbell_seconds": listener}))
-    else:
-        click.echo(f"The store answers within {1000 * store:.1f} ms.")
-        click.echo(f"A stop is heard within {1000 * listener:.1f} ms.")
+        click.echo(json.dumps(found))
+        return
+    for name, seconds in found.items():
+        click.echo(f"{_CHECKED[name]} within {1000 * seconds:.1f} ms.")
 
 
 @commands.command("new-key", with_appcontext=False)
@@ -125,37 +137,65 @@ def new_key() -> None:
     click.echo(f"entry: sha256:{hashlib.sha256(key.encode()).hexdigest()}")
 
 
-@contextmanager
-def _worker() -> Iterator[Worker]:
+def _state() -> AppState:
     state = current_app.extensions.get("chatstop")
     if not isinstance(state, AppState):
         raise click.ClickException(
             f"No ChatStop is registered on the app {current_app.name!r}; call its"
             " register_blueprint() with one."
         )
-    worker = state.worker
+    return state
+
+
+@contextmanager
+def _worker() -> Iterator[Worker]:
+    worker = _state().worker
     if isinstance(worker.backend, MemoryBackend):
         raise click.ClickException(
             "The tasks are in the memory of the server, which a command cannot read;"
             " set CHATSTOP_BACKEND to a store that both can use."
         )
-    try:
-        yield worker
-    except (BackendError, ConfigurationError) as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        worker.backend.close()
+    with _errors_told():
+        try:
+            yield worker
+        finally:
+            worker.backend.close()
 
 
 @contextmanager
-def _database() -> Iterator["DatabaseBackend"]:
-    with _worker() as worker:
-        backend: Any = worker.backend
-        if not hasattr(backend, "create_table"):
-            raise click.ClickException(
-                f"CHATSTOP_BACKEND is a {type(backend).__name__}, which needs no table."
-            )
-        yield backend
+def _databases() -> Iterator[list[Any]]:
+    """Return those of the store of tasks and the log of answers that have a table."""
+    state = _state()
+    stores: list[Any] = [state.worker.backend]
+    if state.event_writer is not None:
+        stores.append(state.event_writer.events)
+    databases = [store for store in stores if hasattr(store, "create_table")]
+    if not databases:
+        names = " and ".join(type(store).__name__ for store in stores)
+        raise click.ClickException(
+            f"There is no table, since there is only {names}; set CHATSTOP_BACKEND or"
+            " CHATSTOP_EVENTS to a database, if you mean one."
+        )
+    with _errors_told():
+        try:
+            yield databases
+        finally:
+            for store in stores:
+                store.close()
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    try:
+        yield
+    except (BackendError, ConfigurationError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _time_of(check: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    check()
+    return time.perf_counter() - began
 
 
 def _counted(number: int, noun: str) -> str:

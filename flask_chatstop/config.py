@@ -31,6 +31,13 @@ These keys of ``app.config`` are read:
 ``CHATSTOP_CLIENT_TIMEOUT``
     Seconds that a client may acknowledge or read nothing before its connection is
     closed, on Linux with gunicorn or Werkzeug's server. Default 30.
+``CHATSTOP_EVENTS``
+    Where answers are kept as they are sent, so that a client can come back to one: a
+    URL like those of ``CHATSTOP_BACKEND``, or an
+    :class:`~flask_chatstop.events.EventLog`. Adds the route
+    ``GET /chat-messages/<task_id>/events``. Not set by default.
+``CHATSTOP_EVENTS_MAX_BYTES``
+    How much is kept of one answer. Default 8 MiB.
 ``CHATSTOP_TRACK_CALLS``
     Hang up on every HTTP call that the source of a stopped task has open, whatever
     library makes it. Hooks into httpcore, httpcore2 and urllib3. Default ``True``.
@@ -45,6 +52,13 @@ from flask import Flask, has_request_context, request
 from flask_chatstop.backends import MemoryBackend, StopBackend, backend_from_url
 from flask_chatstop.checks import seconds
 from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.events import (
+    MAX_BYTES,
+    EventLog,
+    MemoryEventLog,
+    events_from_url,
+)
+from flask_chatstop.events.writer import EventWriter
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.worker import DisabledWorker, Worker
 
@@ -61,6 +75,8 @@ _OTHERS = (
     "CHATSTOP_API_KEYS",
     "CHATSTOP_BACKEND",
     "CHATSTOP_ENABLED",
+    "CHATSTOP_EVENTS",
+    "CHATSTOP_EVENTS_MAX_BYTES",
     "CHATSTOP_MISSING_OK",
     "CHATSTOP_TRACK_CALLS",
 )
@@ -74,10 +90,12 @@ class AppState:
     :param keys: ``None`` if the app configures no API key.
     :param client_timeout: seconds that a client may acknowledge nothing.
     :param tracks_calls: whether a stop hangs up on the calls that a source makes.
+    :param event_writer: keeps answers as they are sent; ``None`` if they are not kept.
     """
 
     is_enabled: bool
     worker: Worker
+    event_writer: EventWriter | None
     keys: ApiKeys | None
     missing_ok: bool
     client_timeout: float
@@ -98,17 +116,25 @@ class AppState:
     def warn_of_processes(self) -> None:
         """Log an error, once, if stops may reach a process that knows no task."""
         if (
-            not self.told_of_processes
-            and isinstance(self.worker.backend, MemoryBackend)
-            and has_request_context()
-            and request.environ.get("wsgi.multiprocess")
+            self.told_of_processes
+            or not has_request_context()
+            or not request.environ.get("wsgi.multiprocess")
         ):
-            self.told_of_processes = True
+            return
+        self.told_of_processes = True
+        if isinstance(self.worker.backend, MemoryBackend):
             logger.error(
                 "This server runs several processes, but the memory backend serves one:"
                 " a stop that reaches another process does not find its task. Set"
                 " CHATSTOP_BACKEND to a store that they share, or run one process with"
                 " many threads."
+            )
+        writer = self.event_writer
+        if writer is not None and isinstance(writer.events, MemoryEventLog):
+            logger.error(
+                "This server runs several processes, but CHATSTOP_EVENTS is the memory"
+                " of one: who comes back to an answer through another process does not"
+                " find it. Set CHATSTOP_EVENTS to a store that they share."
             )
 
     @classmethod
@@ -118,10 +144,12 @@ class AppState:
         kind = Worker if is_enabled else DisabledWorker
         backend = _backend(app)
         sweep_interval = _seconds(app, "CHATSTOP_SWEEP_INTERVAL", longest=backend.lease)
+        events = _events(app)
         _warn_of_unknown_keys(app)
         return cls(
             is_enabled=is_enabled,
             worker=kind(backend, sweep_interval=sweep_interval),
+            event_writer=EventWriter(events) if events and is_enabled else None,
             keys=None if keys is None else ApiKeys(keys),
             missing_ok=_flag(app, "CHATSTOP_MISSING_OK", default=False),
             client_timeout=_seconds(app, "CHATSTOP_CLIENT_TIMEOUT"),
@@ -165,6 +193,32 @@ def _backend(app: Flask) -> StopBackend:
         return backend_from_url(backend, **times)
     except ConfigurationError as error:
         raise ConfigurationError(f"CHATSTOP_BACKEND: {error}") from error
+
+
+def _events(app: Flask) -> EventLog | None:
+    events = app.config.get("CHATSTOP_EVENTS")
+    max_bytes = app.config.get("CHATSTOP_EVENTS_MAX_BYTES")
+    if isinstance(events, EventLog) and max_bytes is not None:
+        raise ConfigurationError(
+            "CHATSTOP_EVENTS_MAX_BYTES has no effect on a CHATSTOP_EVENTS that is an"
+            f" instance; give the value to {type(events).__name__}() instead."
+        )
+    if events is None or isinstance(events, EventLog):
+        return events
+    if not isinstance(events, str):
+        raise ConfigurationError(
+            f"CHATSTOP_EVENTS is a {type(events).__name__}; set it to a URL like"
+            " redis:// or to an instance of EventLog."
+        )
+    try:
+        return events_from_url(
+            events,
+            retention=_seconds(app, "CHATSTOP_RETENTION"),
+            timeout=_seconds(app, "CHATSTOP_OPERATION_TIMEOUT"),
+            max_bytes=MAX_BYTES if max_bytes is None else max_bytes,
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError(f"CHATSTOP_EVENTS: {error}") from error
 
 
 def _seconds(app: Flask, name: str, *, longest: float | None = None) -> float:

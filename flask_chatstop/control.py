@@ -1,6 +1,7 @@
 """What the app's own code does with tasks: it starts, lists and stops them."""
 
 import abc
+import time
 import uuid
 from collections.abc import Callable
 
@@ -93,6 +94,7 @@ class TaskControl(abc.ABC):
             tracks_calls=state.tracks_calls,
             is_inline=not state.is_enabled,
             make_format=self._make_format,
+            event_writer=state.event_writer,
         )
         task.begin()
         set_client_timeout(state.client_timeout)
@@ -179,14 +181,19 @@ class TaskControl(abc.ABC):
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until the store knows every end that this process has reported so far.
 
-        Ends are reported a moment later, by a thread. Call it before a process leaves
-        without Python's exit, as those of RQ do.
+        Ends are reported a moment later, by a thread, and so are the last events
+        written to ``CHATSTOP_EVENTS``. Call it before a process leaves without Python's
+        exit, as those of RQ do.
 
         :param timeout: seconds to wait at most.
         :returns: whether the store knows them all.
         :raises ConfigurationError: the timeout is not a number above 0.
         """
-        return self._state().worker.flush(seconds("timeout", timeout))
+        state = self._state()
+        deadline = time.monotonic() + seconds("timeout", timeout)
+        is_written = state.event_writer is None or state.event_writer.flush(timeout)
+        left = max(0.0, deadline - time.monotonic())
+        return state.worker.flush(left) and is_written
 
     def _whose(
         self, user: str | None, app: str | None, everybody: bool

@@ -1,4 +1,4 @@
-"""The stop route as an OpenAPI 3.0 document, with all of its answers."""
+"""The routes as an OpenAPI 3.0 document, with all of their answers."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -10,13 +10,25 @@ from flask_chatstop.route.requests import MAX_WAIT
 
 _ERROR = {"$ref": "#/components/schemas/ChatstopError"}
 _OUTCOMES = [outcome.value for outcome in StopOutcome]
+_USER = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_ID,
+    "pattern": r"^[^\u0000]*$",
+}
 
 
 def document(
-    paths: Collection[str], *, needs_key: bool, needs_user: bool, missing_ok: bool
+    paths: Collection[str],
+    events_paths: Collection[str] = (),
+    *,
+    needs_key: bool,
+    needs_user: bool,
+    missing_ok: bool,
 ) -> dict[str, Any]:
     """Return the document of the stop routes at some paths.
 
+    :param events_paths: those of the routes by which a client comes back to an answer.
     :param needs_key: whether the routes need a bearer API key.
     :param needs_user: whether the body must name the user.
     :param missing_ok: whether an unknown task is answered with success.
@@ -30,37 +42,34 @@ def document(
                 "bearerFormat": "API_KEY",
             }
         }
-    operations = zip(paths, _operation_ids(paths), strict=True)
+    operations = zip(paths, _operation_ids("stop", paths), strict=True)
+    follows = zip(events_paths, _operation_ids("follow", events_paths), strict=True)
     return {
         "openapi": "3.0.3",
         "info": {"title": "Stop Chat Message Generation", "version": "1"},
         "paths": {
             path: {"post": _operation(path, name, needs_key, needs_user, missing_ok)}
             for path, name in operations
+        }
+        | {
+            path: {"get": _follow(path, name, needs_key, needs_user)}
+            for path, name in follows
         },
         "components": components,
     }
 
 
-def _operation_ids(paths: Iterable[str]) -> list[str]:
+def _operation_ids(verb: str, paths: Iterable[str]) -> list[str]:
     words = (
         [w for w in path.split("/") if w.isidentifier() or "-" in w] for path in paths
     )
-    return [
-        "stop" + "".join(w.title().replace("-", "") for w in ws[:-1]) for ws in words
-    ]
+    return [verb + "".join(w.title().replace("-", "") for w in ws[:-1]) for ws in words]
 
 
 def _operation(
     path: str, name: str, needs_key: bool, needs_user: bool, missing_ok: bool
 ) -> dict[str, Any]:
-    user = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": MAX_ID,
-        "pattern": r"^[^\u0000]*$",
-    }
-    body: dict[str, Any] = {"type": "object", "properties": {"user": user}}
+    body: dict[str, Any] = {"type": "object", "properties": {"user": _USER}}
     if needs_user:
         body["required"] = ["user"]
     operation: dict[str, Any] = {
@@ -88,6 +97,44 @@ def _operation(
     return operation
 
 
+def _follow(path: str, name: str, needs_key: bool, needs_user: bool) -> dict[str, Any]:
+    position = {"type": "string", "pattern": r"^([0-9]{1,9}|end)$"}
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": "Follow a Chat Message",
+        "description": "Read an answer again, and go on with it until its end, as the"
+        " user who asked for it.",
+        "parameters": [
+            *(_path_parameter(name) for name in re.findall(r"{(\w+)}", path)),
+            {"name": "user", "in": "query", "required": needs_user, "schema": _USER},
+            {
+                "name": "after",
+                "in": "query",
+                "description": "The id of the last event that the client has.",
+                "schema": position,
+            },
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The same, as a browser sends it.",
+                "schema": position,
+            },
+        ],
+        "responses": {
+            "200": {
+                "description": "The answer, as the first client gets it.",
+                "content": {"*/*": {"schema": {"type": "string"}}},
+            },
+            "204": {"description": "The client has the whole answer."},
+            **_errors(needs_key, "The method is neither GET nor HEAD."),
+            "404": _response("This user has no such answer.", _ERROR),
+        },
+    }
+    if needs_key:
+        operation["security"] = [{"ApiKeyAuth": []}]
+    return operation
+
+
 def _path_parameter(name: str) -> dict[str, Any]:
     parameter: dict[str, Any] = {
         "name": name,
@@ -101,8 +148,6 @@ def _path_parameter(name: str) -> dict[str, Any]:
 
 
 def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
-    # The headers of an authenticator of the app are unknown.
-    realm = {"WWW-Authenticate": _header({"type": "string"})} if needs_key else None
     outcome = {"Chatstop-Outcome": _header({"type": "string", "enum": _OUTCOMES})}
     success = {
         "type": "object",
@@ -111,17 +156,27 @@ def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
     }
     responses = {
         "200": _response("The task is stopping or has ended.", success, outcome),
+        **_errors(needs_key, "The method is not POST."),
+        "404": _response("This user has no such task.", _ERROR, outcome),
+        "413": _response("The body is too large.", _ERROR),
+        "415": _response("The body is not JSON.", _ERROR),
+    }
+    if missing_ok:
+        del responses["404"]
+    return responses
+
+
+def _errors(needs_key: bool, wrong_method: str) -> dict[str, Any]:
+    # The headers of an authenticator of the app are unknown.
+    realm = {"WWW-Authenticate": _header({"type": "string"})} if needs_key else None
+    allow = {"Allow": _header({"type": "string"})}
+    return {
         "400": _response("The body or a parameter is malformed.", _ERROR),
         "401": _response("The request has no valid API key or login.", _ERROR, realm),
         "403": _response(
             "No user is logged in, or a page of another site has sent it.", _ERROR
         ),
-        "404": _response("This user has no such task.", _ERROR, outcome),
-        "405": _response(
-            "The method is not POST.", _ERROR, {"Allow": _header({"type": "string"})}
-        ),
-        "413": _response("The body is too large.", _ERROR),
-        "415": _response("The body is not JSON.", _ERROR),
+        "405": _response(wrong_method, _ERROR, allow),
         "500": _response("The server failed.", _ERROR),
         "503": _response(
             "The store is unavailable; try again.",
@@ -129,9 +184,6 @@ def _responses(needs_key: bool, missing_ok: bool) -> dict[str, Any]:
             {"Retry-After": _header({"type": "integer"})},
         ),
     }
-    if missing_ok:
-        del responses["404"]
-    return responses
 
 
 def _response(

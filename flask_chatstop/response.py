@@ -1,8 +1,7 @@
 """The response that streams an answer, until it ends or is stopped."""
 
 import logging
-import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -11,16 +10,12 @@ from flask import Response, has_request_context, request
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_callable, seconds
 from flask_chatstop.formats import DifyEvents, StreamFormat
+from flask_chatstop.formats.recorded import record
+from flask_chatstop.formats.stream import FormattedStream, end_frame
 from flask_chatstop.generation.end import GenerationEnd
-from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask
-from flask_chatstop.threads import start_thread
 
 logger = logging.getLogger(__name__)
-
-#: The most characters that are sent at once. In JSON each may take six bytes, and three
-#: copies of them exist for a moment.
-LONGEST = 65_536
 
 
 def stream_response(
@@ -75,8 +70,9 @@ def stream_response(
     task.has_response = True
     if on_end is not None:
         task.on_end(on_end)
-    body = _FormattedStream(
-        format,
+    sent = record(format, task, heartbeat, _headers(task, format))
+    body = FormattedStream(
+        sent,
         task,
         stream,
         heartbeat,
@@ -128,7 +124,8 @@ def stopped_response(task: GenerationTask) -> Response:
     task.end(EndReason.STOPPED)
     format = _checked(task.make_format())
     format.attach(task)
-    return _response(task, format, [format.begin(), _end(format, task)])
+    sent = record(format, task, 10.0, _headers(task, format))
+    return _response(task, format, [sent.begin(), end_frame(sent, task)])
 
 
 def _is_head() -> bool:
@@ -145,122 +142,15 @@ def _checked(format: object) -> StreamFormat:
 def _response(
     task: GenerationTask, format: StreamFormat, body: Iterable[bytes]
 ) -> Response:
-    headers = {
+    return task.app.response_class(
+        body, mimetype=format.mimetype, headers=_headers(task, format)
+    )
+
+
+def _headers(task: GenerationTask, format: StreamFormat) -> dict[str, str]:
+    return {
         "Cache-Control": "no-cache",
         "X-Accel-Buffering": "no",
         "Chatstop-Task-Id": quote(task.id, safe=""),
         **format.headers,
     }
-    return task.app.response_class(body, mimetype=format.mimetype, headers=headers)
-
-
-def _end(format: StreamFormat, task: GenerationTask) -> bytes:
-    # Another thread may be telling the app of the end.
-    task.wait_until_reported()
-    assert task.generation_end is not None
-    try:
-        return _frame(format.end(task.generation_end))
-    except Exception:  # a format may be the app's
-        logger.exception("The end of task %r cannot be sent.", task.id)
-        return b""
-
-
-def _frame(sent: object) -> bytes:
-    """Return what a method of a format has returned, which may be the app's code.
-
-    :raises TypeError: it is neither bytes nor ``None``.
-    """
-    if sent is None:
-        return b""
-    if not isinstance(sent, bytes):
-        raise TypeError(f"A format returned {sent!r:.60}; it must return bytes.")
-    return sent
-
-
-class _FormattedStream(Iterator[bytes]):
-    """An answer in a format, for a WSGI server, which closes it when its client leaves.
-
-    Not a generator: an exception that the server raises in its thread while ``next()``
-    waits, like a ``gevent.Timeout``, ends a generator for good. This can be read on.
-    """
-
-    def __init__(
-        self,
-        format: StreamFormat,
-        task: GenerationTask,
-        chunks: ChunkStream[Any],
-        heartbeat: float,
-        *,
-        continues: bool,
-    ) -> None:
-        self._format = format
-        self._task = task
-        self._chunks = chunks
-        self._heartbeat = heartbeat
-        self._continues = continues
-        self._answer = task.answer
-        self._answer.message_id = format.message_id
-        self._answer.conversation_id = format.conversation_id
-        # The parts of a long chunk that are still to be sent.
-        self._left: Iterator[str] | None = None
-        self._sent_at: float | None = None
-        self._is_over = self._is_closed = False
-
-    def __next__(self) -> bytes:
-        # Some servers take b"" for the end of the response.
-        while not self._is_over:
-            frame = self._next_before_end()
-            if frame is None:
-                self._is_over = True
-                frame = _end(self._format, self._task)
-            if frame:
-                self._sent_at = time.monotonic()
-                return frame
-        raise StopIteration
-
-    def _next_before_end(self) -> bytes | None:
-        """Return what is sent next, ``None`` when only the end is left."""
-        try:
-            if self._sent_at is None:
-                self._sent_at = time.monotonic()
-                return _frame(self._format.begin())
-            if self._left is not None and not self._task.stopped:
-                for part in self._left:
-                    return self._send(part)
-            self._left = None
-            for chunk in self._chunks:
-                if isinstance(chunk, str) and len(chunk) > LONGEST:
-                    self._left = _parts(chunk)
-                    return self._send(next(self._left))
-                # The truth value of other types may be an error, as of numpy arrays.
-                if chunk is not None and (not isinstance(chunk, str) or chunk):
-                    return self._send(chunk)
-                if time.monotonic() - self._sent_at >= self._heartbeat:
-                    return _frame(self._format.ping())
-        except Exception as error:
-            self._task.end(EndReason.FAILED, error)
-            logger.exception("The source of task %r failed.", self._task.id)
-        return None
-
-    def _send(self, chunk: Any) -> bytes:
-        frame = _frame(self._format.chunk(chunk))
-        self._format.collect(chunk, self._answer)
-        self._answer.pieces += 1
-        return frame
-
-    def close(self) -> None:
-        if not self._continues or self._task.end_reason is not None:
-            self._chunks.close()
-        elif not self._is_closed:
-            self._is_closed = True
-            start_thread(_exhaust, self)
-
-
-def _parts(chunk: str) -> Iterator[str]:
-    for start in range(0, len(chunk), LONGEST):
-        yield chunk[start : start + LONGEST]
-
-
-def _exhaust(frames: Iterator[bytes]) -> None:
-    for _ in frames:
-        pass

@@ -19,6 +19,8 @@ from flask_chatstop import ConfigurationError, Owner, StopBackend, __main__
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.cli import commands
+from flask_chatstop.events import Record
+from flask_chatstop.events.database import DatabaseEventLog
 from flask_chatstop.keys import ApiKeys
 from flask_chatstop.testing import new_record, wait_until
 from flask_chatstop.worker import Worker
@@ -229,6 +231,35 @@ def test_one_deleted_row_is_not_called_rows(sqlite_url: str) -> None:
         backend.announce(new_record())
         outputs = (run(app, "purge").output for _ in itertools.count())
         wait_until(lambda: next(outputs) == "Deleted 1 row.\n")
+
+
+def test_the_commands_know_the_log_of_answers(sqlite_url: str, tmp_path: Path) -> None:
+    events = f"sqlite:///{tmp_path / 'events.db'}"
+    app = make_app(
+        CHATSTOP_BACKEND=sqlite_url, CHATSTOP_EVENTS=events, CHATSTOP_RETENTION=0.001
+    )
+    tables = "The table chatstop_task exists.\nThe table chatstop_event exists.\n"
+    assert run(app, "init-db").output == tables
+    with closing(DatabaseEventLog(events, retention=0.001)) as log:
+        log.append({name * 64: [Record(0, b""), Record(1, b"")] for name in "ab"})
+        wait_until(lambda: log.read("a" * 64, 0) is None)
+        wait_until(lambda: log.read("b" * 64, 0) is None)
+    assert run(app, "purge").output == "Deleted 0 rows.\nDeleted 2 answers.\n"
+    assert "The log of answers replies within" in run(app, "check").output
+    assert json.loads(run(app, "check", "--json").output)["events_seconds"] > 0
+
+
+def test_init_db_serves_a_log_of_answers_beside_another_store(sqlite_url: str) -> None:
+    app = make_app(CHATSTOP_EVENTS=sqlite_url)
+    assert run(app, "init-db").output == "The table chatstop_event exists.\n"
+
+
+def test_a_log_of_answers_that_is_away_is_told_by_check(sqlite_url: str) -> None:
+    events = DatabaseEventLog("postgresql://127.0.0.1:1/nothing")
+    app = make_app(CHATSTOP_BACKEND=sqlite_url, CHATSTOP_EVENTS=events)
+    result = run(app, "check")
+    assert result.exit_code == 1
+    assert "127.0.0.1:1/nothing" in result.output
 
 
 @pytest.mark.parametrize("command", ["list", "check", "purge", "init-db"])

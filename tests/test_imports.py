@@ -16,6 +16,7 @@ LAYERS = [
     {"checks", "forks", "logs", "servers", "signals", "threads"},
     {"backends"},
     {"doorbell_check", "upstream", "worker"},
+    {"events"},
     {"generation"},
     {"formats"},
     {"response"},

@@ -53,3 +53,16 @@ def test_its_openapi_promises_nothing_of_an_authenticator_of_the_apps_own() -> N
     [path] = openapi(ChatStop(auth=Door()))["paths"].values()
     assert "headers" not in path["post"]["responses"]["401"]
     assert "security" not in path["post"]
+
+
+def test_its_openapi_has_the_way_back_to_an_answer_if_there_is_one() -> None:
+    paths = openapi(ChatStop(routes=FAMILY), CHATSTOP_EVENTS="memory://")["paths"]
+    follows = [f"/v1/{route}/{{task_id}}/events" for route in FAMILY]
+    assert [path for path in paths if path.endswith("/events")] == follows
+    operation = paths[follows[0]]["get"]
+    names = [parameter["name"] for parameter in operation["parameters"]]
+    assert names == ["task_id", "user", "after", "Last-Event-ID"]
+    assert operation["parameters"][1]["required"] is True
+    assert set(operation["responses"]) >= {"200", "204", "400", "401", "404", "405"}
+    ids = [next(iter(path.values()))["operationId"] for path in paths.values()]
+    assert len(set(ids)) == 6

@@ -18,6 +18,8 @@ from flask_chatstop.backends.simple import SimpleBackend
 from flask_chatstop.errors import ConfigurationError
 
 __all__ = [
+    "DATABASES",
+    "REDIS_SCHEMES",
     "EndReason",
     "MemoryBackend",
     "Owner",
@@ -29,10 +31,12 @@ __all__ = [
     "TaskInfo",
     "TaskRecord",
     "backend_from_url",
+    "needs_sqlalchemy",
 ]
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+#: Schemes of URLs, which logs of answers have as well.
+REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
+DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 def backend_from_url(
@@ -50,20 +54,21 @@ def backend_from_url(
     scheme = url.partition(":")[0].lower()
     if scheme == "memory":
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
-    if scheme in _REDIS_SCHEMES:
+    if scheme in REDIS_SCHEMES:
         return RedisBackend(url, lease=lease, retention=retention, timeout=timeout)
-    if scheme.partition("+")[0] in _DATABASES:
-        with _needs_sqlalchemy():
+    if scheme.partition("+")[0] in DATABASES:
+        with needs_sqlalchemy():
             from flask_chatstop.backends.database import DatabaseBackend
         return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
     raise ConfigurationError(
         f"No backend has the scheme {scheme!r}; use a URL that begins with memory://,"
-        f" {'://, '.join(_DATABASES)}:// or redis://."
+        f" {'://, '.join(DATABASES)}:// or redis://."
     )
 
 
 @contextmanager
-def _needs_sqlalchemy() -> Iterator[None]:
+def needs_sqlalchemy() -> Iterator[None]:
+    """Say which package to install if the import in the block does not find it."""
     try:
         yield
     except ModuleNotFoundError as error:

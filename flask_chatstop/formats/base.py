@@ -46,6 +46,10 @@ class StreamFormat(abc.ABC):
     #: Ids that ``on_end`` is told, in a format that has them.
     message_id: str | None = None
     conversation_id: str | None = None
+    #: The id of the event that is made now, where answers are kept for those who come
+    #: back to them; ``None`` elsewhere. Put it into the event, and a client that has
+    #: read the event can go on from there.
+    event_id: str | None = None
 
     _task: GenerationTask | None = None
 
@@ -104,9 +108,29 @@ class StreamFormat(abc.ABC):
         """
         return b""
 
+    def lost(self) -> bytes:
+        """Return what somebody who comes back to the answer is sent for a missing part.
+
+        It was not kept, since the answer is too long or the store was away. Where
+        nothing is returned, the connection is cut instead.
+        """
+        return b""
+
     def end(self, end: GenerationEnd) -> bytes:
         """Return what is sent last, however the answer ended."""
         return b""
+
+
+def as_frame(sent: object) -> bytes:
+    """Return what a method of a format has returned, which may be the app's code.
+
+    :raises TypeError: it is neither bytes nor ``None``.
+    """
+    if sent is None:
+        return b""
+    if not isinstance(sent, bytes):
+        raise TypeError(f"A format returned {sent!r:.60}; it must return bytes.")
+    return sent
 
 
 def sse_frame(

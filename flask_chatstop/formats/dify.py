@@ -17,7 +17,7 @@ from flask_chatstop.generation.usage import as_mapping
 logger = logging.getLogger(__name__)
 
 # The format sends these itself.
-_OURS = ("message_end", "error", "ping")
+_OURS = ("message_end", "error", "ping", "lost")
 
 
 class DifyEvents(StreamFormat):
@@ -25,7 +25,9 @@ class DifyEvents(StreamFormat):
 
     A piece that is a string becomes a ``message``. One that is a mapping with an
     ``event``, like ``agent_thought`` or ``message_file``, is sent with the ids added.
-    Every event but ``error`` holds the task id.
+    Every event but ``error`` holds the task id. Where ``CHATSTOP_EVENTS`` is set, each
+    has an ``id:`` line, by which a client can come back to the answer; if a part of it
+    was not kept, that client gets an event ``lost``.
 
     :param message_id: id for the events, a new UUID by default; the same for
         ``conversation_id``.
@@ -59,7 +61,8 @@ class DifyEvents(StreamFormat):
 
     def chunk(self, chunk: str | Mapping[str, object]) -> bytes:
         if isinstance(chunk, str):
-            return f"{self._head}{json.dumps(chunk)}}}\n\n".encode("ascii")
+            event_id = "" if self.event_id is None else f"id: {self.event_id}\n"
+            return f"{event_id}{self._head}{json.dumps(chunk)}}}\n\n".encode("ascii")
         event = chunk.get("event") if isinstance(chunk, Mapping) else None
         if not isinstance(event, str) or event in _OURS:
             raise TypeError(
@@ -69,7 +72,7 @@ class DifyEvents(StreamFormat):
             )
         # A thought and a file have an id of their own.
         fields = {**self._ids, **chunk, "task_id": self.task.id}
-        return sse_frame(json_text(fields, self.task.app))
+        return self._frame(json_text(fields, self.task.app))
 
     def collect(self, chunk: Any, answer: Answer) -> None:
         if isinstance(chunk, Mapping):
@@ -84,6 +87,9 @@ class DifyEvents(StreamFormat):
 
     def ping(self) -> bytes:
         return b"event: ping\n\n"
+
+    def lost(self) -> bytes:
+        return sse_frame(json_text({"event": "lost", **self._ids}))
 
     def end(self, end: GenerationEnd) -> bytes:
         if end.reason is EndReason.FAILED:
@@ -114,7 +120,7 @@ class DifyEvents(StreamFormat):
 
     def _message_end(self, metadata: Mapping[str, object]) -> bytes:
         event = {"event": "message_end", **self._ids, "metadata": metadata}
-        return sse_frame(json_text(event, self.task.app))
+        return self._frame(json_text(event, self.task.app))
 
     def _error(self, end: GenerationEnd) -> bytes:
         # Dify's own web client shows the message of an error of this status alone.
@@ -122,4 +128,7 @@ class DifyEvents(StreamFormat):
         event |= {"code": "completion_request_error", "message": FAILED}
         if not end.saved:
             event["metadata"] = {"saved": False}
-        return sse_frame(json_text(event))
+        return self._frame(json_text(event))
+
+    def _frame(self, data: str) -> bytes:
+        return sse_frame(data, event_id=self.event_id)

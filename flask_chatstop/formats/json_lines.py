@@ -8,7 +8,7 @@ from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
 
 # Sent by the builder: a client takes them for the task id and the end of the answer.
-_OURS = ("begin", "ping", "end")
+_OURS = ("begin", "ping", "lost", "end")
 
 
 class JSONLines(StreamFormat):
@@ -49,6 +49,9 @@ class JSONLines(StreamFormat):
 
     def ping(self) -> bytes:
         return _line({"type": "ping"})
+
+    def lost(self) -> bytes:
+        return _line({"type": "lost"})
 
     def end(self, end: GenerationEnd) -> bytes:
         return _line({"type": "end", **end_fields(end)})

@@ -66,6 +66,9 @@ class OpenAIChunks(StreamFormat):
     def ping(self) -> bytes:
         return b": ping\n\n"
 
+    def lost(self) -> bytes:
+        return self._frame([], chatstop={"lost": True})
+
     def end(self, end: GenerationEnd) -> bytes:
         ours: dict[str, object] = {} if end.saved else {"saved": False}
         if end.reason is EndReason.FAILED:

@@ -13,9 +13,9 @@ from flask_chatstop.formats.base import (
 from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
 
-# The first two are the builder's. A browser fires the others itself, as when the
+# The first three are the builder's. A browser fires the others itself, as when the
 # connection was lost: a page could not tell which it was.
-_TAKEN = ("begin", "end", "error", "open")
+_TAKEN = ("begin", "end", "lost", "error", "open")
 
 
 class ServerSentEvents(StreamFormat):
@@ -31,7 +31,10 @@ class ServerSentEvents(StreamFormat):
     Where it does so all the same, ``ChatStop.start()`` answers 204, and the browser
     stays away. A chunk that is a mapping is sent as the data of a message; with a key
     ``event`` it becomes an event of that name, which is none of ``begin``, ``end``,
-    ``error`` and ``open``.
+    ``lost``, ``error`` and ``open``.
+
+    A page that comes back to the answer, and finds that a part of it was not kept, gets
+    an event ``lost``.
 
     :param retry: seconds after which a browser that lost its connection comes back.
     """
@@ -72,9 +75,12 @@ class ServerSentEvents(StreamFormat):
     def ping(self) -> bytes:
         return b": ping\n\n"
 
+    def lost(self) -> bytes:
+        return sse_frame("{}", "lost")
+
     def end(self, end: GenerationEnd) -> bytes:
         return self._frame(json_text(end_fields(end)), "end")
 
     def _frame(self, data: str, event: str | None = None) -> bytes:
         self._last_id += 1
-        return sse_frame(data, event, str(self._last_id))
+        return sse_frame(data, event, self.event_id or str(self._last_id))

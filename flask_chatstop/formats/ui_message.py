@@ -68,6 +68,9 @@ class UIMessageStream(StreamFormat):
     def ping(self) -> bytes:
         return b": ping\n\n"
 
+    def lost(self) -> bytes:
+        return _part(type="data-lost", data={}, transient=True)
+
     def end(self, end: GenerationEnd) -> bytes:
         metadata: dict[str, object] = {"endReason": end.reason}
         if not end.saved:

@@ -25,6 +25,11 @@ class TaskWithCallbacks(TaskAtWork):
         self._on_end: list[Callable[[GenerationEnd], object]] = []
         self._on_source_end: list[Callable[[], object]] = []
 
+    @property
+    def has_on_end(self) -> bool:
+        """Whether the app is told of the end."""
+        return bool(self._on_end)
+
     def on_stop(self, callback: Callable[[], T]) -> Callable[[], T]:
         """Have ``callback()`` called when the task is stopped, at once if it was.
 

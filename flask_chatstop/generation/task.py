@@ -1,5 +1,6 @@
 """The handle of one running generation."""
 
+import logging
 import os
 import sys
 import time
@@ -12,11 +13,14 @@ from flask import Flask
 
 from flask_chatstop.backends import EndReason, TaskInfo, TaskRecord
 from flask_chatstop.errors import ChatStopError
+from flask_chatstop.events.writer import EventWriter
 from flask_chatstop.generation.end import GenerationEnd, tell_app
 from flask_chatstop.generation.stopping import StoppableTask
 from flask_chatstop.signals import send, task_ended, task_started
 from flask_chatstop.upstream.calls import Calls
 from flask_chatstop.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -56,8 +60,11 @@ class GenerationTask(StoppableTask):
         time_limit: float | None = None,
         tracks_calls: bool = True,
         is_inline: bool = False,
+        event_writer: EventWriter | None = None,
     ) -> None:
         self.record = record
+        #: Keeps what is sent of the answer, if the app has a log of answers.
+        self.event_writer = event_writer
         #: Makes the format of an answer for which no other one is given.
         self.make_format = make_format
         super().__init__(app, Calls(tracks_calls, weakref.ref(self)), is_inline)
@@ -65,6 +72,7 @@ class GenerationTask(StoppableTask):
         self._time_limit = time_limit
         self._started_at = time.monotonic()
         self._generation_end: GenerationEnd | None = None
+        self._when_reported: Callable[[], object] | None = None
 
     def begin(self) -> None:
         """Make the task known to the store; :meth:`ChatStop.start` calls it.
@@ -143,7 +151,27 @@ class GenerationTask(StoppableTask):
                 finally:
                     # Last of all: another thread tells the client of the end then.
                     self._is_reported.set()
+                    self._call_when_reported()
         return True
+
+    def when_reported(self, callback: Callable[[], object]) -> None:
+        """Have ``callback()`` called once the app has been told of the end.
+
+        It must be quick: a client may be waiting.
+        """
+        with self._lock:
+            self._when_reported = callback
+        if self._is_reported.is_set():
+            self._call_when_reported()
+
+    def _call_when_reported(self) -> None:
+        with self._lock:
+            callback, self._when_reported = self._when_reported, None
+        try:
+            if callback is not None:
+                callback()
+        except Exception:  # a format may be the app's
+            logger.exception("The end of task %r cannot be kept.", self.id)
 
     def _tell(
         self, end: GenerationEnd, callbacks: list[Callable[[GenerationEnd], object]]

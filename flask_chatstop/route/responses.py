@@ -12,8 +12,6 @@ from flask_chatstop.errors import BackendError, InvalidParam, NotLoggedIn, TaskE
 
 logger = logging.getLogger(__name__)
 
-_ALLOW = {"Allow": "POST, OPTIONS"}
-
 
 class RouteError(Exception):
     """A request that is answered with an error.
@@ -46,17 +44,18 @@ def error_response(error: Exception) -> Response:
             return _json_error(409, "task_exists", str(error))
         case BackendError():
             logger.error("A stop could not be carried out: %s", error)
-            response = _json_error(
-                503,
-                "backend_unavailable",
-                "The stop could not be carried out; try again.",
-            )
-            response.headers["Retry-After"] = "1"
-            return response
+            return unavailable_response("The stop could not be carried out; try again.")
         case HTTPException():
             # With its own headers, like those that ask for authentication.
             return as_json_error(current_app.make_response(error.get_response()))
     raise error
+
+
+def unavailable_response(message: str) -> Response:
+    """Answer a request that needs a store which is away."""
+    response = _json_error(503, "backend_unavailable", message)
+    response.headers["Retry-After"] = "1"
+    return response
 
 
 def as_json_error(response: Response) -> Response:
@@ -84,13 +83,15 @@ def outcome_response(outcome: StopOutcome, missing_ok: bool) -> Response:
     return response
 
 
-def method_response() -> Response:
-    """Answer any method but POST."""
+def method_response(
+    allow: str = "POST, OPTIONS", advice: str = "Use POST to stop a task."
+) -> Response:
+    """Answer any method that the route does not serve."""
     if request.method == "OPTIONS":
         response = current_app.response_class()
     else:
-        response = _json_error(405, "method_not_allowed", "Use POST to stop a task.")
-    response.headers.update(_ALLOW)
+        response = _json_error(405, "method_not_allowed", advice)
+    response.headers["Allow"] = allow
     return response
 
 

@@ -1,7 +1,7 @@
 """For the tests of apps, and of backends of their authors' own.
 
-:func:`stop_after` needs nothing else. :class:`BackendContract` needs pytest and
-hypothesis: ``pip install pytest hypothesis``.
+:func:`stop_after` needs nothing else. :class:`BackendContract` and
+:class:`EventLogContract` need pytest and hypothesis: ``pip install pytest hypothesis``.
 """
 
 from typing import Any
@@ -20,6 +20,7 @@ try:
         new_worker,
         wait_until,
     )
+    from flask_chatstop.testing.events import EventLogContract
 except ModuleNotFoundError as missing:
     if missing.name not in ("pytest", "hypothesis"):
         raise
@@ -35,6 +36,7 @@ __all__ = [
     "BOB",
     "NEARLY_ALICE",
     "BackendContract",
+    "EventLogContract",
     "drain",
     "listening",
     "new_record",

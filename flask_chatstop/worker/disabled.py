@@ -21,7 +21,7 @@ class DisabledWorker(Worker):
             return StopOutcome.STOPPING
         return StopOutcome.MISSING
 
-    def _is_open(self, task_id: str, owner: Owner) -> bool:
+    def is_open(self, task_id: str, owner: Owner) -> bool:
         return self._running.get(task_id) is not None
 
     def stop_all(

@@ -21,15 +21,17 @@ class ProcessBound(Protocol):
 
 #: The workers of this process.
 workers: WeakSet[ProcessBound] = WeakSet()
+#: What is closed when the workers are: these hand their last words on to it.
+closed_last: WeakSet[ProcessBound] = WeakSet()
 
 
 def _after_fork() -> None:
-    for worker in list(workers):
+    for worker in [*workers, *closed_last]:
         worker.after_fork()
 
 
 def _at_exit() -> None:
-    for worker in list(workers):
+    for worker in [*workers, *closed_last]:
         try:
             worker.close()
         except Exception as error:

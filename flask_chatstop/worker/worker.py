@@ -142,7 +142,7 @@ class Worker:
             return outcome
         outcome = self._waiting.wait(
             seconds,
-            is_open=partial(self._is_open, task_id, owner),
+            is_open=partial(self.is_open, task_id, owner),
             stop=partial(self.stop, task_id, owner),
             is_limited=is_limited,
         )
@@ -151,8 +151,11 @@ class Worker:
             return StopOutcome.STOPPED if is_ours else StopOutcome.STOPPING
         return outcome
 
-    def _is_open(self, task_id: str, owner: Owner) -> bool:
-        """Tell whether the end of a task is still to come, without a write."""
+    def is_open(self, task_id: str, owner: Owner) -> bool:
+        """Tell whether the end of a task is still to come, without a write.
+
+        :raises BackendError: the store failed, and the task does not run here.
+        """
         if self._running.get(task_id) is not None:
             return True
         return self._running.outcome(task_id, owner) is None and any(

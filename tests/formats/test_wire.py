@@ -99,12 +99,12 @@ def test_a_browser_that_comes_back_is_sent_away_before_anything_is_asked() -> No
     assert asked == app.tasks == []
 
 
-@pytest.mark.parametrize("kind", ["begin", "ping", "end", None])
+@pytest.mark.parametrize("kind", ["begin", "ping", "lost", "end", None])
 def test_a_json_line_that_a_client_would_take_for_ours_is_refused(
     kind: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     FormatApp(JSONLines, sent_pieces({"type": kind})).answer()
-    assert "none of begin, ping, end" in caplog.text
+    assert "none of begin, ping, lost, end" in caplog.text
 
 
 @pytest.mark.parametrize(

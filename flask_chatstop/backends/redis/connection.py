@@ -63,6 +63,13 @@ class Redis:
             replies += self._exchange(partial(self._send_all, chunk))
         return list(zip(calls, replies, strict=True))
 
+    def command(self, *words: str | int) -> Any:
+        """Return the reply to a command.
+
+        :raises BackendError: it failed.
+        """
+        return self._exchange(lambda: self.client.execute_command(*words))
+
     def keys(self, pattern: str) -> list[str | bytes]:
         """Return the keys that match a pattern; some may come twice."""
         return self._exchange(lambda: list(self.client.scan_iter(pattern, 1000)))
@@ -87,13 +94,13 @@ class Redis:
                 raise reply
         return replies
 
-    def _by_digest(self, call: scripts.Call) -> tuple[str | int, ...]:
+    def _by_digest(self, call: scripts.Call) -> tuple[str | int | bytes, ...]:
         return "EVALSHA", call.script.digest, *self._on_keys(call)
 
-    def _by_text(self, call: scripts.Call) -> tuple[str | int, ...]:
+    def _by_text(self, call: scripts.Call) -> tuple[str | int | bytes, ...]:
         return "EVAL", call.script.text, *self._on_keys(call)
 
-    def _on_keys(self, call: scripts.Call) -> tuple[str | int, ...]:
+    def _on_keys(self, call: scripts.Call) -> tuple[str | int | bytes, ...]:
         keys = [self._prefix + scripts.key(task_id) for task_id in call.task_ids]
         return len(keys), *keys, *call.arguments
 

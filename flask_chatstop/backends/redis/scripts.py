@@ -50,7 +50,7 @@ class Call:
 
     script: Script
     task_ids: Sequence[str]
-    arguments: tuple[str | int, ...]
+    arguments: tuple[str | int | bytes, ...]
 
 
 def key(task_id: str) -> str:

@@ -1,0 +1,151 @@
+"""One answer on its way to the log, between the thread that sends it and the writer."""
+
+from collections import deque
+from typing import Protocol
+
+from flask_chatstop.events.records import END, HEAD, Record, pack
+
+#: Bytes of frames that are put into one record.
+_LONGEST = 64 * 1024
+#: Bytes of one answer that wait in memory while the store is slow or away.
+_WAITING = 1024 * 1024
+#: What a frame takes beside its bytes.
+_FRAME = 4
+#: What an answer takes beside its frames.
+_ANSWER = 2048
+
+
+class AnswerWriter(Protocol):
+    """What an answer needs to know of its writer."""
+
+    def wake(self, answer: "LoggedAnswer") -> None: ...
+
+
+class LoggedAnswer:
+    """The frames of one answer, of which the first is number 1.
+
+    One thread at a time appends; it takes no lock and waits for nothing. The writer's
+    thread takes what was appended.
+
+    :param head: the data of the record that begins the log.
+    :param max_bytes: how much is kept.
+    """
+
+    def __init__(
+        self, writer: AnswerWriter, log_id: str, head: bytes, max_bytes: int
+    ) -> None:
+        self.log_id = log_id
+        #: How many frames there are.
+        self.count = 0
+        self._writer = writer
+        self._head = Record(HEAD, head)
+        self._max_bytes = max_bytes
+        # Written by the thread that sends the answer.
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._lost_at: int | None = None
+        self._end: bytes | None = None
+        self._is_waiting = False
+        # Written by the writer's thread.
+        self._records = [self._head]
+        self._limit = min(max_bytes, _WAITING)
+        self._written_bytes = 0
+        self._taken = 0
+        self._has_begun = False
+        self._has_told_of_loss = False
+        self._has_taken_end = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last frame was appended."""
+        return self._end is not None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it is over, or nothing of it was written yet."""
+        return self.is_over or not self._has_begun
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the store has the whole answer, or as much of it as it can have."""
+        return self._has_taken_end and not self._records
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory it takes until it is written."""
+        return _ANSWER + self._bytes - self._written_bytes
+
+    def append(self, frame: bytes) -> None:
+        """Keep a frame that is being sent."""
+        self.count += 1
+        self._bytes += len(frame) + _FRAME
+        if self._lost_at is not None:
+            return
+        if self._bytes > self._limit:
+            self._lost_at = self.count
+        else:
+            self._frames.append(frame)
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._writer.wake(self)
+
+    def finish(self, frame: bytes) -> None:
+        """Keep the last frame, which may be empty."""
+        self.count += bool(frame)
+        self._end = frame
+        self._writer.wake(self)
+
+    def take(self) -> list[Record]:
+        """Return the records that the store is to have; the writer's thread calls it.
+
+        They are returned again until :meth:`written` is called.
+        """
+        self._is_waiting = False  # before taking: a frame may come meanwhile
+        end, lost_at = self._end, self._lost_at
+        while self._frames:
+            part: list[bytes] = []
+            size = 0
+            while self._frames and size < _LONGEST:
+                part.append(self._frames.popleft())
+                size += len(part[-1])
+            first = self._taken + 1
+            self._taken += len(part)
+            self._records.append(Record(self._taken, pack(first, part)))
+        if lost_at is not None and not self._has_told_of_loss:
+            self._has_told_of_loss = True
+            self._records.append(Record(lost_at, pack(lost_at, [])))
+        if end is not None and not self._has_taken_end:
+            self._has_taken_end = True
+            first = self.count if end else self.count + 1
+            data = pack(first, [end] if end else [])
+            self._records.append(Record(END, data))
+        return self._records
+
+    def written(self) -> int:
+        """Note that the store has what was taken, and return the highest number."""
+        number = self._records[-1].number if self._records else -1
+        self._has_begun = True
+        self._records = []
+        self._written_bytes = self._bytes
+        self._limit = min(self._max_bytes, self._bytes + _WAITING)
+        return number
+
+    def begin_again(self) -> None:
+        """Note that the store has lost the log, which begins anew without its frames.
+
+        It says that everything until now is missing, and goes on.
+        """
+        self._records = [self._head, *self._without_frames()]
+
+    def leave_out(self) -> None:
+        """Leave out what the store refuses, or what there is no room for."""
+        heads = [record for record in self._records if record.number == HEAD]
+        self._records = heads + self._without_frames()
+        self._written_bytes = self._bytes
+
+    def _without_frames(self) -> list[Record]:
+        """Return what is to be written, with a note in place of its frames."""
+        left = [record for record in self._records if record.number == END]
+        if self._taken:
+            left.insert(0, Record(self._taken, pack(self._taken, [])))
+        return left
