@@ -26,7 +26,9 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture(scope="session")
+# Not for the session: under gevent, a library that leaves an event loop of its own with
+# open connections keeps its process busy as soon as the peer closes them.
+@pytest.fixture(scope="package")
 def start_site(
     authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartSite]:
