@@ -34,6 +34,8 @@ ROUNDS = 400
 #: Seconds that the servers are left alone, to see what they do by themselves.
 REST = 5.0
 PAUSE = 0.05
+#: Seconds in which the CPU of a stop is counted, and before it that of none.
+WINDOW = 0.03
 #: Of the figure with one worker, what it may be with 1,000.
 GOAL = 1.5
 
@@ -60,12 +62,13 @@ class Side:
         record = new_record(worker_id=worker_id)
         self.backend.announce(record)
         wait_at_random(PAUSE)
-        begun = time.monotonic()
-        cpu, sent = self.cpu(), time.monotonic()
+        before = self.cpu()
+        time.sleep(WINDOW)
+        between, sent = self.cpu(), time.monotonic()
         self.backend.stop(record.task_id, ALICE)
         heard = self.crowd.heard(record.task_id) - sent
-        took = time.monotonic() - begun
-        busy = self.cpu() - cpu - took * self.idle
+        time.sleep(max(0.0, sent + WINDOW - time.monotonic()))
+        busy = (self.cpu() - between) - (between - before)
         self.backend.end(record, EndReason.STOPPED)
         if turn >= 0:  # else it warms up
             self.heard.append(heard)

@@ -15,14 +15,13 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Select,
     Table,
     Text,
     any_,
     bindparam,
     case,
-    cast,
     event,
-    exists,
     func,
     literal,
     select,
@@ -128,26 +127,19 @@ def _no_wait() -> Any:
     return func.set_config("synchronous_commit", "off", true())
 
 
-def _cancellation(rung: Any, *after: Any) -> Any:
+def _cancellation() -> Select[Any]:
     """Select the cancellation of a listener's block, if it sleeps here.
 
     PostgreSQL uses the number of a process again. The name of the application says that
     it is this listener still, and that it sleeps.
-
-    :param rung: the rows of listeners whose ring was taken.
-    :param after: conditions, which are evaluated before.
     """
-    number = cast(rung.c.owner_user, Integer)
-    process = func.pg_stat_get_activity(number).table_valued(
-        "pid", "usesysid", "application_name"
+    process = func.pg_stat_get_activity(bindparam("b_number", type_=Integer))
+    found = process.table_valued("pid", "usesysid", "application_name")
+    return select(func.pg_cancel_backend(found.c.pid)).where(
+        found.c.application_name == bindparam("b_name", type_=Text),
+        # To cancel another role's would be an error in the server's log.
+        func.pg_has_role(found.c.usesysid, "MEMBER"),
     )
-    is_asleep = process.c.application_name == literal(NAME_PREFIX).concat(
-        rung.c.worker_id
-    )
-    # To cancel another role's would be an error in the server's log.
-    may = func.pg_has_role(process.c.usesysid, "MEMBER")
-    cancelled = select(func.pg_cancel_backend(process.c.pid))
-    return cancelled.where(is_asleep, may, *after).correlate(rung).scalar_subquery()
 
 
 class PostgreSQLQueries(Queries):
@@ -169,7 +161,6 @@ class PostgreSQLQueries(Queries):
             update(table)
             .where(c.task_id == found.c.task_id, is_running)
             .values(state="stopping")
-            .returning(c.task_id)
             .cte("stopped")
         )
         state = case((is_running, "stopping"), else_=found.c.state)
@@ -179,14 +170,12 @@ class PostgreSQLQueries(Queries):
         rung = self._take_ring().where(is_listeners, is_running).cte("rung")
         # Waiting for the server's disk would take a quarter of a stop's time. It would
         # save the stop only if the server crashed before the worker has read it.
-        is_stopped = exists(select(stopped.c.task_id).select_from(stopped))
-        stop = select(state, _cancellation(rung, is_stopped), _no_wait())
-        self._stop = PsycopgStatement(
-            stop.select_from(found.outerjoin(rung, true())).add_cte(stopped)
-        )
+        stop = select(state, rung.c.owner_user, found.c.worker_id, _no_wait())
+        stop = stop.select_from(found.outerjoin(rung, true())).add_cte(stopped)
+        self._stop = PsycopgStatement(stop)
         own = self._listener.c.task_id == bindparam("b_task_id")
-        rung = self._take_ring().where(own).cte("rung")
-        self._ringing = PsycopgStatement(select(_cancellation(rung)).select_from(rung))
+        self._ringing = PsycopgStatement(self._take_ring().where(own))
+        self._cancelling = PsycopgStatement(_cancellation())
         self._registration = self._register()
 
     def register(self, connection: Connection, worker_id: str, number: int) -> None:
@@ -202,13 +191,24 @@ class PostgreSQLQueries(Queries):
 
     def ring(self, connection: Connection, worker_id: str) -> None:
         params = {"b_task_id": _LISTENER_PREFIX + worker_id}
-        self._ringing.execute_and_forget(connection, params)
+        if found := self._ringing.execute_and_forget(connection, params):
+            self._cancel(connection, worker_id, found[0])
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
     ) -> str | None:
         found = self._stop.execute(connection, params).fetchone()
-        return None if found is None else str(found[0])
+        if found is None:
+            return None
+        state, number, worker_id = found[:3]
+        if number is not None:
+            # In a statement of its own: the stop is to be seen by who is woken.
+            self._cancel(connection, worker_id, number)
+        return str(state)
+
+    def _cancel(self, connection: Connection, worker_id: str, number: str) -> None:
+        params = {"b_number": int(number), "b_name": NAME_PREFIX + worker_id}
+        self._cancelling.execute_and_forget(connection, params)
 
     def _take_ring(self) -> Any:
         """Update the row of a listener, so that one stop rings and the next do not.
@@ -216,16 +216,13 @@ class PostgreSQLQueries(Queries):
         The listener is cancelled once for each sleep. A second cancellation could meet
         what it does when it is awake, which is an error in the server's log. A stop
         that finds the ring taken is found by the poll after the listener's next
-        registration. The lock is held until the stop is committed: who is woken waits
-        for that.
+        registration.
         """
-        keys = (func.hashtext(key) for key in ("chatstop", self._listener.c.worker_id))
-        lock = func.pg_advisory_xact_lock(*keys)
         return (
             update(self._listener)
             .where(self._listener.c.state == "asleep")
             .values(state="rung")
-            .returning(self._listener.c.owner_user, self._listener.c.worker_id, lock)
+            .returning(self._listener.c.owner_user)
         )
 
     def _register(self) -> Any:

@@ -23,15 +23,14 @@ NAME_PREFIX = "chatstop "
 _ASLEEP = "chatstop: asleep"
 # The name of the application says that a cancellation will be caught: PostgreSQL would
 # log an uncaught one as an error. A cancellation restores the name before. The message
-# says the same to the listener. Who cancels holds the lock until the stop is committed.
-# All workers send the same text, which counts as one in pg_stat_statements.
+# says the same to the listener. All workers send the same text, which counts as one in
+# pg_stat_statements.
 _BLOCK = """DO $chatstop$ BEGIN
     PERFORM set_config('application_name', current_setting('chatstop.worker'), true);
     RAISE INFO '{asleep}';
     PERFORM pg_sleep({seconds:g});
     PERFORM set_config('application_name', '', true);
-EXCEPTION WHEN query_canceled THEN PERFORM pg_advisory_xact_lock_shared(
-    hashtext('chatstop'), hashtext(current_setting('chatstop.worker_id')));
+EXCEPTION WHEN query_canceled THEN NULL;
 END $chatstop$; EXECUTE chatstop_stops"""
 _QUERY_CANCELED = "57014"
 #: Seconds between two moments at which the address of the listener is stored.
@@ -41,7 +40,6 @@ _LOGGING = "'log_min_duration_statement', 'log_min_duration_sample'"
 _LOGGING += ", 'auto_explain.log_min_duration'"
 _SET_UP = f"""SELECT pg_backend_pid(),
     set_config('chatstop.worker', %s, false),
-    set_config('chatstop.worker_id', %s, false),
     set_config('statement_timeout', '0', false),
     set_config('default_transaction_isolation', 'read committed', false),
     (SELECT min(setting::int) FROM pg_settings
@@ -62,9 +60,7 @@ def hear_cancellations(connection: Any, listening: Listening) -> ListenEnd:
     with bounded(connection, time.monotonic() + listening.timeout):
         keep_alive(connection)
         name = NAME_PREFIX + listening.worker_id
-        pid, *_, logged = connection.execute(
-            _SET_UP, [name, listening.worker_id]
-        ).fetchone()
+        pid, *_, logged = connection.execute(_SET_UP, [name]).fetchone()
         if connection.info.server_version >= 170000:
             connection.execute("SET transaction_timeout = 0")
     # Sleeps are not to fill the server's log of slow statements.

@@ -80,7 +80,8 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
         if listening.is_over:
             return
         begun = _sleep(sleeper, polls)
-    # Closed in its sleep, the connection would be an error in the server's log.
+    # Left in its sleep, the query would be the server's until the sleep is over.
+    sleeper.rearm()
     listening.ring()
     if sleeper.is_awake(_PATIENCE):
         sleeper.wake_up()

@@ -186,5 +186,5 @@ def test_a_process_that_exits_leaves_no_block_and_no_line_in_the_log(
         """
     worker_id = run(code).strip()
     # Sooner than the sleep is over by itself.
-    wait_until(lambda: sleeping(own_postgresql.url, worker_id) == [], 2)
+    wait_until(lambda: sleeping(own_postgresql.url, worker_id) == [], 3)
     assert own_postgresql.log.read_text()[logged:] == ""
