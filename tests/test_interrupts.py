@@ -14,6 +14,8 @@ from flask_chatstop import ChatStop
 from flask_chatstop.worker.loops import Loops
 
 logging.disable()
+# A shell that starts a process in the background lets it ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # No traceback is printed.
 gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)
 threading.excepthook = lambda args: None

@@ -36,7 +36,7 @@ def prepare_statements(app: WorkerApp) -> None:
 
 def listeners(database: psycopg.Connection) -> list[int]:
     found = database.execute(
-        "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
+        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'chatstop %'"
     )
     return [pid for (pid,) in found]
 
