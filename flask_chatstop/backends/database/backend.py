@@ -166,8 +166,11 @@ class DatabaseBackend(StopBackend):
             return stops
 
         def register(number: int) -> None:
-            with suppress(BackendError):  # a server that is read-only, say
-                self._run(lambda queries, on: queries.register(on, worker_id, number))
+            queries = self._queries_of_table()
+            with suppress(BackendError):  # a server that is read-only, say: it polls
+                self._database.run(
+                    lambda on: queries.register(on, worker_id, number), reconnects=False
+                )
 
         def query(statement: str) -> object:
             return self._run(lambda _, on: on.exec_driver_sql(statement).scalar())

@@ -81,16 +81,18 @@ class Database:
         """The dialect of :attr:`engine`."""
         return dialect_of(self.engine)
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T], *, reconnects: bool = True) -> T:
         """Call a function with a connection, within the timeout.
 
         :param work: is called again if one of its statements gave way to another.
+        :param reconnects: whether to drop all connections, and to call it once more, if
+            they lead to a wrong server.
         :raises BackendError: it failed.
         """
         deadline = time.monotonic() + self._timeout
         engine, turns = self.engine, self._turns
         with turns.taken(deadline) if turns else nullcontext():
-            return self._attempt(engine, work, deadline)
+            return self._attempt(engine, work, deadline, reconnects)
 
     def create_table(self) -> None:
         """Create the table and its indexes unless they exist."""
@@ -152,7 +154,11 @@ class Database:
         return failure(error, self.engine, str(self), self._table)
 
     def _attempt(
-        self, engine: Engine, work: Callable[[Connection], T], deadline: float
+        self,
+        engine: Engine,
+        work: Callable[[Connection], T],
+        deadline: float,
+        reconnects: bool = True,
     ) -> T:
         dialect = dialect_of(engine)
         outdated: BackendError | None = None
@@ -170,8 +176,8 @@ class Database:
                 if self._may_go_on(engine, error, deadline):
                     continue
                 orig = getattr(error, "orig", error)
-                may_reconnect = outdated is None and time.monotonic() < deadline
-                if not (may_reconnect and dialect.is_outdated(orig)):
+                is_first = outdated is None and time.monotonic() < deadline
+                if not (reconnects and is_first and dialect.is_outdated(orig)):
                     raise self.failure(error) from orig
                 outdated = self.failure(error)
                 self.connections_dropped += 1

@@ -59,11 +59,13 @@ S = TypeVar("S", bound=PostgreSQLServer | MariaDBServer)
 def running(server: S) -> Iterator[S]:
     """Run a server that has the table."""
     server.start()
-    backend = DatabaseBackend(server.url)
-    backend.create_table()
-    backend.close()
-    yield server
-    server.remove()
+    try:
+        backend = DatabaseBackend(server.url)
+        backend.create_table()
+        backend.close()
+        yield server
+    finally:
+        server.remove()
 
 
 def well_again(server: S) -> Iterator[S]:
