@@ -155,9 +155,13 @@ def json_text(value: object, app: Flask | None = None) -> str:
     :raises TypeError: the value has no form in JSON.
     :raises ValueError: it contains NaN, which is not JSON: no browser reads it.
     """
-    if app is not None:
-        # Read again: the provider may indent, and a line feed would end an event.
-        value = json.loads(app.json.dumps(value, sort_keys=False))
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except TypeError:
+        if app is None:
+            raise
+    # Read again: the provider may indent, and a line feed would end an event.
+    value = json.loads(app.json.dumps(value, sort_keys=False))
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 

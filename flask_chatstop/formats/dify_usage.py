@@ -32,6 +32,8 @@ def dify_usage(usage: object = None, *, latency: float = 0.0) -> dict[str, objec
     :raises TypeError: the usage holds no figures.
     """
     given = {} if usage is None else as_mapping(usage)
+    if not given:  # a client waits for the end of a stopped answer
+        return {**_UNKNOWN, "latency": round(latency, 3)}
     named = {name: given[name] for name in _UNKNOWN if given.get(name) is not None}
     fields = {**_UNKNOWN, "latency": round(latency, 3), **named}
     known = usage_of(given)

@@ -176,12 +176,14 @@ class GenerationTask(StoppableTask):
     def _tell(
         self, end: GenerationEnd, callbacks: list[Callable[[GenerationEnd], object]]
     ) -> None:
-        self._generation_end = replace(end, saved=not callbacks)
-        # Without a receiver no app context is made: a client waits.
-        if callbacks or task_ended.receivers:
-            with self.shield():  # it may be called in the source
-                is_saved = tell_app(self._app, self, end, callbacks)
-            self._generation_end = replace(end, saved=is_saved)
+        is_saved = not callbacks
+        try:
+            # Without a receiver no app context is made: a client waits.
+            if callbacks or task_ended.receivers:
+                with self.shield():  # it may be called in the source
+                    is_saved = tell_app(self._app, self, end, callbacks)
+        finally:
+            self._generation_end = end if is_saved else replace(end, saved=False)
 
     def info(self) -> TaskInfo:
         """Return what ``ChatStop.tasks()`` and ``flask chatstop list`` tell of it."""

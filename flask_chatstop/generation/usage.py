@@ -55,6 +55,8 @@ def usage_of(
     reported: Mapping[str, object], *, characters: int = 0, pieces: int = 0
 ) -> Usage:
     """Return the usage with the figures that are among the reported ones."""
+    if not reported:
+        return Usage(characters=characters, pieces=pieces)
     prompt, completion = _figure(reported, _PROMPT), _figure(reported, _COMPLETION)
     total = _figure(reported, _TOTAL)
     if total is None and prompt is not None and completion is not None:
