@@ -1,5 +1,6 @@
 """The socket beside a SQLite file: who is rung, and that no file is left behind."""
 
+import gc
 import os
 import socket
 import sqlite3
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -377,3 +379,13 @@ def test_a_fork_under_gevent_takes_no_ring_away(database: Path) -> None:
     assert "all were heard" in run(
         GREENLETS, f"sqlite:///{database}", str(database.parent)
     )
+
+
+def test_a_ringer_that_nobody_has_closed_leaves_no_socket_open(tmp_path: Path) -> None:
+    ringer = Ringer(str(tmp_path / "chatstop.db"))
+    ringer.ring("worker")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del ringer
+        gc.collect()
+    assert not [each for each in caught if each.category is ResourceWarning]
