@@ -160,64 +160,67 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
+        # Also where nothing runs: to be heard, a stop needs the table.
+        self._run(lambda queries, on: queries.stops(on, worker_id))
+        if self._database.dialect.can_listen(self._listen.engine):
+            listening = self._listening(worker_id, running, heard, closing)
+            if self._hear(listening) is ListenEnd.OVER:
+                return
+        super().listen(worker_id, running, heard, closing)
+
+    def _hear(self, listening: Listening) -> ListenEnd:
+        """Listen until it is over, or turns out to be impossible."""
+        leaving = _Leaving(listening.closing, listening.ring)
+        self._listeners.add(leaving)
+        end = ListenEnd.AGAIN
+        try:
+            while end is ListenEnd.AGAIN:
+                with self._listen.detached() as driver:
+                    end = self._database.dialect.listen(driver, listening)
+        except BackendError:
+            # The listener that follows may cut the connection of this one.
+            if not listening.closing.is_set():
+                raise
+            end = ListenEnd.OVER
+        finally:
+            self._listeners.discard(leaving)
+            leaving.done.set()
+        return end
+
+    def _listening(
+        self,
+        worker_id: str,
+        running: Callable[[], Collection[str]],
+        heard: Callable[[Collection[str]], None],
+        closing: threading.Event,
+    ) -> Listening:
+        queries, dropped = self._queries_of_table(), self._connections_dropped()
+
         def poll() -> Collection[str]:
             stops = self.stops(worker_id, running())
             heard(stops)
             return stops
 
         def register(number: int) -> None:
-            queries = self._queries_of_table()
             with suppress(BackendError):  # a server that is read-only, say: it polls
                 self._database.run(
                     lambda on: queries.register(on, worker_id, number), reconnects=False
                 )
 
-        def query(statement: str) -> object:
-            return self._run(lambda _, on: on.exec_driver_sql(statement).scalar())
-
-        def ring() -> None:
-            self._run(lambda queries, on: queries.ring(on, worker_id))
-
-        # Also where nothing runs: to be heard, a stop needs the table.
-        self._run(lambda queries, on: queries.stops(on, worker_id))
-        before = self._connections_dropped()
-        leaving = _Leaving(closing, ring)
-
-        def is_outdated() -> bool:
-            return self._connections_dropped() != before
-
-        dialect = self._database.dialect
-        if dialect.can_listen(self._listen.engine):
-            engine = self._listen.engine
-            listening = Listening(
-                worker_id=worker_id,
-                poll=poll,
-                heard=heard,
-                stops=self._queries_of_table().stops_statement(engine, worker_id),
-                register=register,
-                query=query,
-                ring=ring,
-                closing=closing,
-                timeout=self.timeout,
-                is_outdated=is_outdated,
-            )
-            self._listeners.add(leaving)
-            end = ListenEnd.AGAIN
-            try:
-                while end is ListenEnd.AGAIN:
-                    with self._listen.detached() as driver:
-                        end = dialect.listen(driver, listening)
-            except BackendError:
-                # The listener that follows may cut the connection of this one.
-                if not closing.is_set():
-                    raise
-                return
-            finally:
-                self._listeners.discard(leaving)
-                leaving.done.set()
-            if end is ListenEnd.OVER:
-                return
-        super().listen(worker_id, running, heard, closing)
+        return Listening(
+            worker_id=worker_id,
+            poll=poll,
+            heard=heard,
+            stops=queries.stops_statement(self._listen.engine, worker_id),
+            register=register,
+            query=lambda statement: self._run(
+                lambda _, on: on.exec_driver_sql(statement).scalar()
+            ),
+            ring=lambda: self._run(lambda queries, on: queries.ring(on, worker_id)),
+            closing=closing,
+            timeout=self.timeout,
+            is_outdated=lambda: self._connections_dropped() != dropped,
+        )
 
     def check(self) -> None:
         self._run(lambda queries, on: queries.touch(on))
