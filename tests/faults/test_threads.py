@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ from tests.support.worker_app import WorkerApp
 NAMES = {"chatstop_listener", "chatstop_reconciler"}
 #: Nothing is swept by the clock.
 NEVER = 60.0
+#: The functions in which the listener of SQLite and the reconciler wait.
+WAITING = {"wait", "_receive"}
 ANY_KIND = [Timeout, GreenletExit, SystemExit, MemoryError, ZeroDivisionError]
 
 
@@ -110,8 +113,19 @@ def thread(name: str, others: set[threading.Thread]) -> threading.Thread:
     return found()[0]
 
 
+def waits(thread: threading.Thread) -> bool:
+    """Tell whether a worker's thread waits for its next call of the store."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name in WAITING
+
+
 def raise_in(thread: threading.Thread, kind: type[BaseException]) -> None:
-    """Raise an error in a thread, wherever it is."""
+    """Raise an error in a thread when it waits.
+
+    Elsewhere, the error could strike between the call that opens a socket and the
+    assignment of its result: no code can close that socket.
+    """
+    wait_until(lambda: waits(thread))
     assert thread.ident is not None
     ident, error = ctypes.c_ulong(thread.ident), ctypes.py_object(kind)
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error) == 1
