@@ -452,9 +452,16 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", (ROOT / "README.md").read_text())
     assert len(links) > 5
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for page, anchor in links:
+        text = (ROOT / (page or "README.md")).read_bytes()
+        headings = re.findall(rb"^#+ (.*)", text, re.MULTILINE)
+        anchors = [
+            re.sub(r"[^\w -]", "", heading.decode().lower()).replace(" ", "-")
+            for heading in headings
+        ]
+        assert not anchor or anchor in anchors, f"{page}#{anchor}"
 
 
 def test_every_page_is_linked_in_the_readme() -> None:
