@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from configparser import ConfigParser
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -81,12 +82,15 @@ def test_its_page_has_no_link_that_needs_the_repository(wheel: ZipFile) -> None:
 
 
 def test_its_page_links_the_repository_once_that_is_known(source: Path) -> None:
-    settings = source / "setup.cfg"
-    urls = "[metadata]\nproject_urls =\n    Source = https://example.com/chatstop\n"
-    settings.write_text(settings.read_text().replace("[metadata]\n", urls, 1))
+    settings = ConfigParser()
+    settings.read(source / "setup.cfg")
+    settings["metadata"]["project_urls"] = "\nSource = https://example.com/chatstop"
+    with (source / "setup.cfg").open("w") as file:
+        settings.write(file)
     [page] = _page_of(source)
-    assert "](https://example.com/chatstop/blob/v0.1.0/docs/tutorial.md)" in page
-    assert "](https://example.com/chatstop/raw/v0.1.0/docs/chat-page.png)" in page
+    tag = f"v{settings['metadata']['version']}"
+    assert f"](https://example.com/chatstop/blob/{tag}/docs/tutorial.md)" in page
+    assert f"](https://example.com/chatstop/raw/{tag}/docs/chat-page.png)" in page
     assert re.findall(r"\]\((?!https?:|#)", page) == []
 
 
