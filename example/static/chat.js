@@ -1,3 +1,4 @@
+import { AnswerView } from "./answer.js";
 import { readEvents } from "./sse.js";
 
 const [log, welcome, composer, query, send, stop, status, alert, template] = [
@@ -26,8 +27,9 @@ class Exchange {
     this.query = text;
     this.element = template.content.cloneNode(true).firstElementChild;
     this.mark = this.element.querySelector(".mark");
-    this.text = document.createTextNode("");
-    this.element.querySelector(".text").append(this.text);
+    /** The answer as the model wrote it. */
+    this.text = "";
+    this.view = new AnswerView(this.element.querySelector(".text"), keepingTheEndInView);
     this.element.querySelector(".query").textContent = text;
     this.element.dataset.state = this.state;
     log.append(this.element);
@@ -39,11 +41,18 @@ class Exchange {
   }
 
   say(piece) {
-    keepingTheEndInView(() => this.text.appendData(piece));
+    this.becomeText(this.text + piece);
+  }
+
+  becomeText(text) {
+    this.text = text;
+    if (this.runs) this.view.show(text);
+    else this.view.finish(text);
   }
 
   become(state) {
     this.state = this.element.dataset.state = state;
+    if (!this.runs) this.view.finish(this.text);
     keepingTheEndInView(() => {
       this.mark.textContent = MARKS[state] ?? "";
       this.mark.hidden = !MARKS[state];
@@ -205,9 +214,7 @@ function showRow(row, position) {
   if (isNew && row.state === "running") tell("An answer still runs.");
   if (!exchange.taskId) begun(exchange, row.id, row.task_id);
   // A worker that was killed may have said more than it could keep.
-  if (!exchange.text.data.startsWith(row.answer)) {
-    keepingTheEndInView(() => (exchange.text.data = row.answer));
-  }
+  if (!exchange.text.startsWith(row.answer)) exchange.becomeText(row.answer);
   if (exchange.state === row.state) return;
   if (isNew) exchange.become(row.state);
   else ended(exchange, row.state);
