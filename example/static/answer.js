@@ -143,7 +143,7 @@ async function copyCode(button) {
 
 async function isCopied(code) {
   try {
-    await navigator.clipboard.writeText(code.textContent.replace(/\n$/, ""));
+    await navigator.clipboard.writeText(code.textContent);
     return true;
   } catch {
     // Not allowed, or not there: only https and localhost have it.

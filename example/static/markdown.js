@@ -118,6 +118,7 @@ function putIntoBox(pre) {
   const language = document.createElement("span");
   language.textContent = code.className.replace("language-", "");
   code.removeAttribute("class");
+  code.textContent = code.textContent.replace(/\n$/, "");
   const button = document.createElement("button");
   button.type = "button";
   button.className = "copy";
