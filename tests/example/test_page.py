@@ -18,7 +18,6 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.support.paths import ROOT
 from tests.support.provider import TOKENS, Provider, provider
 from tests.support.servers.gunicorn import Server, gunicorn
 
@@ -528,29 +527,3 @@ def test_nothing_moves_for_those_who_want_it_so(open_tab: Open) -> None:
         "getComputedStyle(document.querySelector('.text'), '::after').animationName"
     )
     assert animation == "none"
-
-
-def test_the_picture_in_the_readme_shows_the_page(
-    browser: Browser, tmp_path: Path
-) -> None:
-    """Set CHATSTOP_SCREENSHOT to take the picture anew."""
-    with (
-        example(tmp_path) as server,
-        browser.new_context(
-            viewport={"width": 800, "height": 480}, device_scale_factor=2
-        ) as context,
-    ):
-        tab = Tab(context, server.url)
-        tab.say("Can you count?")
-        expect(tab.answer()).to_contain_text(" 7 ")
-        tab.stop.click()
-        expect(tab.answer()).to_contain_text("Stopped")
-        tab.say("And again?")
-        expect(tab.answer(1)).to_contain_text(" 7 ")
-        picture = tab.page.screenshot(animations="disabled")
-        tab.page.keyboard.press("Escape")
-        expect(tab.answer(1)).to_contain_text("Stopped")
-    kept = ROOT / "docs" / "chat-page.png"
-    if os.environ.get("CHATSTOP_SCREENSHOT"):
-        kept.write_bytes(picture)
-    assert kept.read_bytes()[:24] == picture[:24], "the picture's size differs"
