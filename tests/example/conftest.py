@@ -14,25 +14,25 @@ Ask = Callable[..., Tab]
 
 
 @pytest.fixture(scope="module")
-def writer() -> Iterator[Provider]:
+def page_model() -> Iterator[Provider]:
     with provider() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def writing_server(
-    writer: Provider, tmp_path_factory: pytest.TempPathFactory
+def server(
+    page_model: Provider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     path = tmp_path_factory.mktemp("page")
-    with example(path, OPENAI_BASE_URL=writer.url) as server:
+    with example(path, OPENAI_BASE_URL=page_model.url) as server:
         yield server
 
 
 @pytest.fixture
 def ask(
     browser: Browser,
-    writing_server: Server,
-    writer: Provider,
+    server: Server,
+    page_model: Provider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Ask]:
     """Give what opens the page and has an answer written in it."""
@@ -41,12 +41,12 @@ def ask(
 
     def open_and_ask(answer: str, then: str = "end", **options: Any) -> Tab:
         contexts.append(browser.new_context(**options))
-        tab = Tab(contexts[-1], writing_server.url)
+        tab = Tab(contexts[-1], server.url)
         tabs.append(tab)
         # In pieces that end anywhere, as a model's do.
         pieces = [answer[at : at + 7] for at in range(0, len(answer), 7)]
         monkeypatch.setattr("tests.support.provider.TOKENS", [*pieces, " Period"])
-        writer.then = then
+        page_model.then = then
         tab.say("Hello")
         expect(tab.answer()).to_contain_text("Period")
         if then == "end":

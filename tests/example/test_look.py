@@ -44,8 +44,7 @@ Some **bold** words, `code`, a [link](https://a.example/{"x" * 90}) and {"y" * 9
 def show_all_buttons(page: Page) -> None:
     page.evaluate(
         """() => {
-          for (const id of ["new", "latest", "stop"])
-            document.getElementById(id).hidden = false;
+          document.querySelectorAll("button").forEach((each) => (each.hidden = false));
           document.getElementById("send").textContent = "Stop and send";
         }"""
     )

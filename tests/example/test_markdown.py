@@ -369,38 +369,33 @@ def test_an_answer_that_grows_is_the_same_as_one_that_is_there_at_once(
     assert same[1].count("<li>") == 3
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
     "part", ["Some **words** and `code`.\n\n", "word ", "- item\n"]
 )
-def test_an_answer_of_100_kb_leaves_the_page_alive(page: Page, part: str) -> None:
-    """Most frames are on time, and none is late by what a person takes for a hang."""
-    late = page.evaluate(
+def test_an_answer_of_100_kb_leaves_most_of_the_time_to_the_page(
+    page: Page, part: str
+) -> None:
+    share = page.evaluate(
         """async (part) => {
           const { AnswerView } = await import("/page/answer.js");
           const box = document.createElement("div");
           box.className = "text";
           document.querySelector("main").prepend(box);
+          let spent = 0;
           const view = new AnswerView(box, (change) => {
+            const began = performance.now();
             change();
             scrollTo(0, document.documentElement.scrollHeight);
+            spent += performance.now() - began;
           });
           const text = part.repeat(100_000 / part.length);
-          const gaps = [];
-          let last = performance.now();
+          const began = performance.now();
           for (let end = 0; end <= text.length; end += 400) {
             view.show(text.slice(0, end));
             await new Promise(requestAnimationFrame);
-            const now = performance.now();
-            gaps.push(now - last);
-            last = now;
           }
-          view.finish(text);
-          gaps.push(performance.now() - last);
-          gaps.sort((a, b) => a - b);
-          return [gaps[gaps.length >> 1], gaps.at(-1)];
+          return spent / (performance.now() - began);
         }""",
         part,
     )
-    assert late[0] < 50
-    assert late[1] < 1000
+    assert share < 0.4
