@@ -5,7 +5,7 @@ import { isAtEnd, keepingTheEndInView, scrollToEnd } from "./scroll.js";
 
 const [log, welcome, composer, query, hint, send, stop, status, alert, latest, another] = [
   "log", "welcome", "composer", "query", "hint", "send", "stop", "status", "alert", "latest",
-  "another",
+  "new",
 ].map((id) => document.getElementById(id));
 
 const HINT = hint.textContent;
@@ -26,7 +26,7 @@ const page = {
     const { running, isStopping, exchanges } = conversation;
     const isRunning = running.length > 0;
     welcome.hidden = exchanges.length > 0;
-    setDisabled(another, exchanges.length === 0);
+    hide(another, exchanges.length === 0);
     hide(stop, !isRunning);
     setText(stop.firstElementChild, isStopping ? "Stopping…" : "Stop");
     setDisabled(stop, isStopping);
@@ -115,7 +115,6 @@ document.addEventListener("keydown", (event) => {
 });
 
 another.addEventListener("click", async () => {
-  if (!conversation.exchanges.length) return;
   sendsAfterEnd = false;
   problem = "";
   if (await conversation.beginAnother()) {

@@ -1,5 +1,5 @@
+import { AnswerView } from "./answer.js";
 import { keepingTheEndInView } from "./scroll.js";
-import { PlainText } from "./text.js";
 
 export const MARKS = {
   stopped: "Stopped",
@@ -27,8 +27,7 @@ export class Exchange {
   /** Ends the connection that the answer is read from. */
   hangUp = () => {};
   #said = "";
-  #frame = 0;
-  #answer;
+  #view;
   #mark;
   #page;
 
@@ -37,12 +36,12 @@ export class Exchange {
     this.#page = page;
     this.query = query;
     this.state = state;
-    this.#said = answer;
     this.element = template.content.cloneNode(true).firstElementChild;
     this.#mark = this.element.querySelector(".mark");
-    this.#answer = new PlainText(this.element.querySelector(".text"));
+    this.#view = new AnswerView(this.element.querySelector(".text"), keepingTheEndInView);
     this.element.querySelector(".query").textContent = query;
-    this.#draw();
+    this.said = answer;
+    this.#showState();
   }
 
   get runs() {
@@ -55,11 +54,8 @@ export class Exchange {
 
   set said(text) {
     this.#said = text;
-    // What comes at once, as after a reload, is drawn at once.
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#draw();
-      this.#page.changed();
-    });
+    if (this.runs) this.#view.show(text);
+    else this.#view.finish(text);
   }
 
   say(piece) {
@@ -85,7 +81,8 @@ export class Exchange {
   end(state) {
     if (!this.runs) return;
     this.state = state;
-    this.#draw();
+    this.#view.finish(this.#said);
+    this.#showState();
     this.#page.ended(state);
   }
 
@@ -96,11 +93,8 @@ export class Exchange {
     this.element.remove();
   }
 
-  #draw() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
+  #showState() {
     keepingTheEndInView(() => {
-      this.#answer.text = this.#said;
       this.element.dataset.state = this.state;
       this.#mark.textContent = MARKS[this.state] ?? "";
       this.#mark.hidden = !MARKS[this.state];
