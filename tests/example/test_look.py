@@ -6,7 +6,6 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.example.conftest import Ask
-from tests.example.test_page import no_violation
 
 PHONE: dict[str, Any] = {
     "viewport": {"width": 320, "height": 568},
@@ -114,11 +113,12 @@ def test_the_esc_key_is_named_only_where_there_is_one(ask: Ask) -> None:
 
 
 def test_the_button_to_the_latest_words_floats_above_the_composer(ask: Ask) -> None:
-    page = ask(ANSWER * 5, viewport={"width": 800, "height": 480}).page
+    size = {"width": 800, "height": 480}
+    page = ask(ANSWER * 5, then="silence", viewport=size).page
     latest = page.locator("#latest")
     expect(latest).to_be_hidden()
-    show_all_buttons(page)
     page.evaluate("scrollTo(0, 0)")
+    expect(latest).to_be_visible()
     page.locator("#query").fill("\n\n\n")
     assert 0 <= edges(page.locator("#query"))[1] - edges(latest)[3] <= 24
     latest.click(trial=True)
@@ -127,13 +127,13 @@ def test_the_button_to_the_latest_words_floats_above_the_composer(ask: Ask) -> N
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_markdown(ask: Ask, scheme: str) -> None:
     tab = ask(ANSWER, then="silence", color_scheme=scheme)
-    no_violation(tab.page)
+    tab.has_no_violation()
     show_all_buttons(tab.page)
     tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    no_violation(tab.page)
+    tab.has_no_violation()
     tab.stop.click()
     expect(tab.answer()).to_contain_text("Stopped")
-    no_violation(tab.page)
+    tab.has_no_violation()
 
 
 def test_a_message_and_a_mark_are_seen_in_forced_colours(ask: Ask) -> None:

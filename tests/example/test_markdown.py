@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.example.conftest import Ask
-from tests.example.test_page import Tab
+from tests.support.servers.chat_page import Tab
 
 #: Shows the beginning of an answer, which view.show() makes longer.
 BEGIN = """async (text) => {
