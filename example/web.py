@@ -92,7 +92,7 @@ def conversation() -> Response:
 def begin_conversation() -> Response:
     """Begin another conversation; the page shows the old one no more.
 
-    So nobody could stop an answer in it that still runs: it is stopped here.
+    Nobody could stop an answer in it that still runs, so it is stopped here.
     """
     if not request.is_json:  # what a form of another site could send
         abort(415)

@@ -141,7 +141,8 @@ export class Conversation {
     const response = await persist(() => post(url, {}), () => exchange.runs);
     if (!response || response.ok || !exchange.runs) return;
     if (response.status === 404 && !exchange.isConnected) {
-      // Nobody runs it any more: its worker was killed.
+      // It has ended long ago, or nobody runs it any more: its worker was killed.
+      await this.update();
       exchange.end("interrupted");
       return;
     }
@@ -164,7 +165,7 @@ export class Conversation {
     await this.#sending;
     if (turn !== this.#turn) return true; // a newer one was asked for
     if (this.#id && id !== this.#id) {
-      for (const exchange of [...this.exchanges]) this.#remove(exchange);
+      for (const exchange of this.exchanges) this.#remove(exchange);
     }
     this.#id = id;
     messages.forEach((row, position) => this.#show(row, position));
@@ -196,7 +197,7 @@ export class Conversation {
   }
 
   #remove(exchange) {
-    this.exchanges.splice(this.exchanges.indexOf(exchange), 1);
+    this.exchanges = this.exchanges.filter((each) => each !== exchange);
     exchange.remove();
   }
 }

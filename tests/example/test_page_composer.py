@@ -195,6 +195,34 @@ def test_a_message_does_not_get_into_a_conversation_that_is_not_shown(
     tab.problems.clear()
 
 
+def test_a_message_on_its_way_does_not_disturb_a_conversation_begun_elsewhere(
+    open_tab: Open, tab: Tab, model: Provider
+) -> None:
+    model.then = "end"
+    tab.say("Hello")
+    expect(tab.answer()).to_have_text(SAID.strip())
+    phone = open_tab(storage_state=tab.page.context.storage_state())
+    held: list[Route] = []
+    tab.page.route(
+        CHAT,
+        lambda route: (
+            held.append(route) if route.request.method == "POST" else route.continue_()
+        ),
+    )
+    with tab.page.expect_request(CHAT):
+        tab.say("For the old one")
+    phone.page.get_by_role("button", name="New conversation").click()
+    phone.say("For the new one")
+    expect(phone.answer()).to_have_text(SAID.strip())
+    with tab.page.expect_response(CHAT):
+        tab.page.evaluate("dispatchEvent(new Event('focus'))")
+    held[0].continue_()
+    expect(tab.alert).to_contain_text("another conversation, begun elsewhere")
+    expect(tab.page.get_by_role("article", name="You")).to_have_text("For the new one")
+    expect(tab.answer()).to_have_text(SAID.strip())
+    tab.problems.clear()
+
+
 def test_a_new_conversation_that_fails_changes_nothing(tab: Tab) -> None:
     tab.say("Hello")
     tab.streams()

@@ -287,6 +287,28 @@ def test_a_worker_that_is_killed_ends_its_answer_in_every_tab(
             each.problems.clear()
 
 
+def test_an_answer_is_followed_through_every_worker(
+    open_tab: Open, browser: Browser, model: Provider, tmp_path: Path
+) -> None:
+    model.then = "talk"
+    settings = {
+        "OPENAI_BASE_URL": model.url,
+        "FLASK_CHATSTOP_BACKEND": f"sqlite:///{tmp_path}/chatstop.db",
+        "GUNICORN_CMD_ARGS": "--workers 3",
+    }
+    with example(tmp_path, **settings) as server, browser.new_context() as context:
+        tab = open_tab(context, server.url)
+        tab.say("Hello")
+        tab.grows()
+        others = [open_tab(context, server.url) for _ in range(3)]
+        for each in others:
+            each.grows()
+        others[-1].stop.click()
+        for each in (tab, *others):
+            expect(each.answer()).to_contain_text("Stopped")
+            is_as_kept(each)
+
+
 def test_a_part_that_the_log_has_no_room_for_is_there_after_the_end(
     open_tab: Open, browser: Browser, model: Provider, tmp_path: Path
 ) -> None:

@@ -78,8 +78,13 @@ class Tab:
     def until(self, condition: str) -> None:
         """Wait until an expression holds; the policy of the page forbids to poll it."""
         self.page.evaluate(
-            f"""() => new Promise((resolve) => {{
-                const look = () => {condition} ? resolve() : setTimeout(look, 20);
+            f"""() => new Promise((resolve, reject) => {{
+                const deadline = Date.now() + 10_000;
+                const look = () => {{
+                    if ({condition}) resolve();
+                    else if (Date.now() > deadline) reject("it does not hold");
+                    else setTimeout(look, 20);
+                }};
                 look();
             }})"""
         )
