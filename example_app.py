@@ -41,14 +41,25 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if not app.config.get("CHATSTOP_API_KEYS"):
         app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
         print("FLASK_CHATSTOP_API_KEYS is not set; the API key is demo-key", flush=True)
-    if not app.config.get("CHATSTOP_BACKEND"):
-        # A file that every worker of this host shares.
-        os.makedirs(app.instance_path, exist_ok=True)
-        app.config["CHATSTOP_BACKEND"] = f"sqlite:///{app.instance_path}/chatstop.db"
+    choose_stores(app)
     app.register_blueprint(chatstop, url_prefix="/v1")
     app.add_url_rule("/v1/chat-messages", view_func=send_message, methods=["POST"])
     add_page(app, ask)
     return app
+
+
+def choose_stores(app: Flask) -> None:
+    """Choose where tasks and their answers are kept, unless the settings say it."""
+    backend = app.config.get("CHATSTOP_BACKEND")
+    if not backend:
+        # Files that every worker of this host shares. Answers have one of their own,
+        # so that what is written of them does not meet the stops.
+        os.makedirs(app.instance_path, exist_ok=True)
+        app.config["CHATSTOP_BACKEND"] = f"sqlite:///{app.instance_path}/chatstop.db"
+        backend = f"sqlite:///{app.instance_path}/events.db"
+    if isinstance(backend, str):
+        # The page comes back to an answer that runs.
+        app.config.setdefault("CHATSTOP_EVENTS", backend)
 
 
 @chatstop.login_required

@@ -57,9 +57,10 @@ def with_key(key: str) -> tuple[str, str]:
 
 
 def restrict(tmp_path: Path, task_id: str, user: str) -> None:
-    """Let the document at ``openapi.json`` speak of one task of one user."""
+    """Let the document at ``openapi.json`` speak of the stop of one user's task."""
     path = tmp_path / "openapi.json"
     document: dict[str, Any] = json.loads(path.read_text())
+    document["paths"] = {STOP: document["paths"][STOP]}
     operation = document["paths"][STOP]["post"]
     operation["parameters"][0]["schema"]["enum"] = [task_id]
     body = operation["requestBody"]["content"]["application/json"]["schema"]

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import example_app
+from example.conversations import Conversations
 from tests.support.chat import AUTH, Answer
 
 Open = Callable[[], FlaskClient]
@@ -53,8 +54,9 @@ def error_of(response: TestResponse) -> tuple[int, str]:
 
 
 def rows_of(client: FlaskClient) -> list[dict[str, str]]:
-    rows = client.get("/web/chat-messages").json
-    assert isinstance(rows, list)
+    body = client.get("/web/chat-messages").json
+    assert body is not None
+    rows: list[dict[str, str]] = body["messages"]
     return rows
 
 
@@ -107,7 +109,10 @@ def test_another_visitor_can_neither_stop_nor_read_an_answer(visit: Open) -> Non
     answer.rest()
 
 
-@pytest.mark.parametrize("path", ["/web/chat-messages", "/web/chat-messages/x/stop"])
+@pytest.mark.parametrize(
+    "path",
+    ["/web/chat-messages", "/web/chat-messages/x/stop", "/web/conversations"],
+)
 def test_what_a_form_of_another_site_could_send_is_refused(
     visit: Open, path: str
 ) -> None:
@@ -122,7 +127,10 @@ def test_what_a_form_of_another_site_could_send_is_refused(
     assert kept(client) == []
 
 
-@pytest.mark.parametrize("path", ["/web/chat-messages", "/web/chat-messages/x/stop"])
+@pytest.mark.parametrize(
+    "path",
+    ["/web/chat-messages", "/web/chat-messages/x/stop", "/web/conversations"],
+)
 def test_nobody_without_a_session_is_let_in(visit: Open, path: str) -> None:
     nobody = visit().application.test_client()
     response = nobody.post(path, json={"query": "hi"})
@@ -175,16 +183,100 @@ def test_what_is_kept_is_for_its_owner_only(visit: Open, tmp_path: Path) -> None
 
 
 def test_an_answer_whose_worker_was_killed_does_not_run_for_ever(
-    visit: Open, monkeypatch: pytest.MonkeyPatch
+    visit: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = visit()
-    answer = ask(client)
+    with client.session_transaction() as session:
+        user = session["user"]
+    conversations = Conversations(tmp_path / "new" / "chat.db")
+    conversation_id = conversations.current(user)
+    message_id = conversations.begin(user, conversation_id, "of nobody", "hi")
+    assert message_id is not None
     assert kept(client) == [("running", "")]
     monkeypatch.setattr("example.conversations.SILENCE", -1.0)
     assert kept(client) == [("interrupted", "")]
+    conversations.change(message_id, "stopped", "late")
+    assert kept(client) == [("stopped", "late")]
+
+
+def test_an_answer_that_is_silent_for_long_still_runs(
+    visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("example.conversations.SILENCE", -1.0)
+    client = visit()
+    answer = ask(client)
+    assert kept(client) == [("running", "")]
     stop(client, answer.task_id)
     answer.rest()
     assert kept(client) == [("stopped", "")]
+
+
+def begin_another(client: FlaskClient) -> TestResponse:
+    return client.post("/web/conversations", json={})
+
+
+def test_a_new_conversation_is_empty_and_the_old_one_is_kept(
+    visit: Open, tmp_path: Path
+) -> None:
+    client = visit()
+    answer = ask(client)
+    stop(client, answer.task_id)
+    answer.rest()
+    before = client.get("/web/chat-messages").json
+    assert begin_another(client).status_code == 204
+    after = client.get("/web/chat-messages").json
+    assert before is not None and after is not None
+    assert after["messages"] == []
+    assert after["conversation_id"] != before["conversation_id"]
+    old = Conversations(tmp_path / "new" / "chat.db").of(before["conversation_id"], [])
+    assert old == before["messages"] != []
+
+
+def test_a_new_conversation_stops_the_answers_of_the_old_one(visit: Open) -> None:
+    client = visit()
+    stranger = visitor_of(client.application)
+    answer, other = ask(client), ask(stranger)
+    assert begin_another(client).status_code == 204
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
+    assert kept(stranger) == [("running", "")]
+    stop(stranger, other.task_id)
+    other.rest()
+
+
+def test_a_message_for_an_old_conversation_is_not_answered(visit: Open) -> None:
+    client = visit()
+    old = client.get("/web/chat-messages").json
+    assert old is not None
+    begin_another(client)
+    body = {"query": "hi", "conversation_id": old["conversation_id"]}
+    assert client.post("/web/chat-messages", json=body).status_code == 409
+    assert kept(client) == []
+
+
+def test_a_visitor_comes_back_to_an_answer_and_a_stranger_does_not(visit: Open) -> None:
+    client = visit()
+    stranger = visitor_of(client.application)
+    answer = ask(client)
+    url = f"/web/chat-messages/{answer.task_id}/events"
+    assert error_of(stranger.get(url)) == (404, "task_not_found")
+    stop(client, answer.task_id)
+    sent = [answer.first, *answer.rest()]
+    again = Answer(client.get(url))
+    assert [again.first, *again.rest()] == sent
+
+
+def test_what_is_sent_of_answers_is_kept_where_the_settings_say(
+    visit: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def events() -> str:
+        return str(visit().application.config["CHATSTOP_EVENTS"])
+
+    assert events().endswith("/instance/events.db")
+    backend = f"sqlite:///{tmp_path}/tasks.db"
+    monkeypatch.setenv("FLASK_CHATSTOP_BACKEND", backend)
+    assert events() == backend
+    monkeypatch.setenv("FLASK_CHATSTOP_EVENTS", "memory://")
+    assert events() == "memory://"
 
 
 def test_the_page_is_fenced_in(visit: Open) -> None:

@@ -78,7 +78,8 @@ class Answer:
         assert text.endswith("\n\n") and text.count("\n\n") == 1
         if text == "event: ping\n\n":
             return {"event": "ping"}
-        event = json.loads(text.removeprefix("data: "))
+        # An id may stand before it.
+        event = json.loads(text.partition("data: ")[2])
         assert isinstance(event, dict)
         return event
 

@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-_CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium")
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -19,9 +20,16 @@ _FLAGS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if _CHROMIUM is None:
+    if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
+    with run_chromium() as chromium:
+        yield chromium
+
+
+@contextmanager
+def run_chromium() -> Iterator[Browser]:
+    """Run the browser for the length of a with block."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield chromium
         chromium.close()
