@@ -455,9 +455,3 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     assert len(links) > 5
     assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_every_page_is_linked_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    pages = [page for page in PAGES if page != "index.md"]
-    assert [page for page in pages if f"](docs/{page})" not in readme] == []
