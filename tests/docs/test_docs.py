@@ -455,3 +455,9 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     assert len(links) > 5
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_script_of_the_page_on_dify_is_what_its_client_is_tested_with() -> None:
+    [line] = blocks("dify.md", "js")
+    program = (ROOT / "tests" / "clients" / "node_clients.mjs").read_text()
+    assert line.strip().removeprefix("await ") in program
