@@ -11,11 +11,20 @@ from tests.support.paths import ROOT
 from tests.support.resetting_proxy import ResettingProxy
 from tests.support.servers.gunicorn import gunicorn
 
+SETTINGS = {
+    "as shown": "",
+    # Then each event begins with a line of its id.
+    "with a log of answers": 'app.config["CHATSTOP_EVENTS"] = "memory://"\n',
+}
 
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[ResettingProxy]:
+
+@pytest.fixture(params=SETTINGS)
+def network(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResettingProxy]:
     """Run the app of the fifth step, behind a network that breaks."""
-    (tmp_path / "app.py").write_text(blocks("tutorial.md", "python")[4])
+    app = blocks("tutorial.md", "python")[4]
+    before, chatstop, after = app.partition("web = ChatStop")
+    settings = SETTINGS[request.param]
+    (tmp_path / "app.py").write_text(f"{before}{settings}{chatstop}{after}")
     options = ("-k", "gthread", "--threads", "8", "--chdir", str(tmp_path))
     with (
         gunicorn("app:app", tmp_path, *options, PYTHONPATH=str(ROOT)) as server,
