@@ -43,7 +43,7 @@ def test_its_ten_lines_stream_an_answer_that_its_commands_stop(tmp_path: Path) -
 def test_a_stop_needs_ten_lines_beside_the_model() -> None:
     [app] = blocks("index.md", "python")
     model = re.compile(r"^(import time|def ask_the_model.*\n(    .*\n)+)", re.MULTILINE)
-    assert len([line for line in model.sub("", app).splitlines() if line]) <= 10
+    assert len([line for line in model.sub("", app).splitlines() if line]) == 10
 
 
 @pytest.mark.parametrize("page", sorted(page.name for page in DOCS.glob("*.md")))
