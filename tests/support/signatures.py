@@ -44,7 +44,9 @@ def _entries(directives: str) -> Iterator[str]:
         module, _, name = path.rpartition(".")
         if kind == "data":
             described = ModuleAnalyzer.for_module(module).find_attr_docs()["", name]
-            yield "\n".join([name, *_comment(" ".join(described))])
+            # A whole statement of Python, which ruff formats in a page too.
+            comment = (line.strip() for line in _comment(" ".join(described)))
+            yield "\n".join([*comment, name])
             continue
         found = pkgutil.resolve_name(f"{module}:{name}")
         if kind == "function":
