@@ -170,3 +170,27 @@ def test_a_user_stops_an_answer_that_nobody_else_can_stop(
         assert saved(app) == [("user", "Count"), ("assistant", answer)]
         page.reload()
         expect(page.locator(".assistant")).to_have_text(answer.strip())
+
+
+def test_a_second_message_hides_the_button_until_its_own_task_is_known(
+    browser: Browser, server: Server
+) -> None:
+    with browser.new_context() as context:
+        page = log_in(context, server.url, "alice")
+        page.get_by_role("button", name="New chat").click()
+        page.get_by_label("Message").fill("Count")
+        page.get_by_role("button", name="Send").click()
+        stop = page.get_by_role("button", name="Stop")
+        expect(stop).to_be_visible()
+        held: list[Route] = []
+        page.route("**/messages", lambda route: held.append(route))
+        page.get_by_label("Message").fill("Count again")
+        with page.expect_request("**/messages"):
+            page.get_by_role("button", name="Send").click()
+        expect(stop).to_be_hidden()
+        held[0].continue_()
+        expect(stop).to_be_visible()
+        with page.expect_response(STOP) as stopped:
+            stop.click()
+        assert stopped.value.headers["chatstop-outcome"] == "stopping"
+        expect(page.locator(".assistant").last).to_have_text("".join(TOKENS).strip())

@@ -464,7 +464,7 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
         assert not anchor or anchor in anchors, f"{page}#{anchor}"
 
 
-def test_every_page_is_linked_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    pages = [page for page in PAGES if page != "index.md"]
-    assert [page for page in pages if f"](docs/{page})" not in readme] == []
+def test_the_script_of_the_page_on_dify_is_what_its_client_is_tested_with() -> None:
+    [line] = blocks("dify.md", "js")
+    program = (ROOT / "tests" / "clients" / "node_clients.mjs").read_text()
+    assert line.strip().removeprefix("await ") in program

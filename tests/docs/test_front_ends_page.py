@@ -17,6 +17,7 @@ from tests.support.chat import Source
 from tests.support.node import bundle
 from tests.support.pages import blocks, names_of
 from tests.support.paths import DOCS
+from tests.support.resetting_proxy import ResettingProxy
 from tests.support.servers.threaded import served
 
 LOGIN = {"username": "alice", "password": "change-me"}
@@ -81,6 +82,50 @@ def test_the_button_of_a_page_stops_the_answer(
     is_text = ask == "askForText"
     said = page.locator("#answer").text_content()
     assert said == "One " + "more " * 11 + (" (stopped)" if is_text else "")
+
+
+@pytest.mark.parametrize(
+    "ask", ["askForDifyEvents", "askForText", "askForLines", "askByEventSource"]
+)
+def test_a_press_before_the_first_event_stops_the_new_answer_and_not_the_last_one(
+    page: Page, names: Any, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.evaluate(f"{ask}('first')")
+    expect(page.locator("#answer")).to_have_text("You said first")
+    source = Source("One ")
+    monkeypatch.setattr(names, "ask_the_model", lambda query: source())
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.evaluate(
+        f"""() => {{
+            window.asked = {ask}("second");
+            button.click(); // the question is not even sent
+            window.late = new Promise((end) => setTimeout(end, 10000, "runs on"));
+        }}"""
+    )
+    expected = "over" if ask == "askForText" else "stopped"
+    assert page.evaluate("Promise.race([asked, late])") == expected
+    assert len([url for url in sent if url.endswith("/stop")]) == 1
+    source.go_on.set()
+
+
+def test_a_page_is_told_that_its_connection_was_lost(
+    names: Any, browser: Browser, url: str, source: Source
+) -> None:
+    with (
+        ResettingProxy(int(url.rpartition(":")[2])) as network,
+        browser.new_context(http_credentials=LOGIN) as context,  # type: ignore[arg-type]
+    ):
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{network.port}")
+        page.evaluate("window.ends = []")
+        for ask in ("askForDifyEvents", "askForLines"):
+            page.evaluate(f"{ask}('hello').then((end) => ends.push(end)); null")
+        expect(page.locator("#answer")).to_contain_text("more " * 11)
+        page.wait_for_function("answer.textContent.match(/more/g).length === 22")
+        network.refuse()
+        page.wait_for_function("ends.length === 2")
+        assert page.evaluate("ends") == ["lost", "lost"]
 
 
 def test_a_page_is_told_of_a_whole_answer(page: Page) -> None:
@@ -158,23 +203,41 @@ def test_the_button_of_use_chat_stops_on_the_server(
         wait_until(lambda: names.web.tasks(user="alice", app="alice") == [])
 
 
-def test_the_button_of_use_chat_leaves_where_nothing_has_begun(
-    react_page: Page, names: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_press_of_use_chat_before_the_answer_has_begun_stops_it_when_it_begins(
+    react_page: Page, names: Any, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     def wait(*arguments: Any, **options: Any) -> Any:
         asked.set()
         assert go_on.wait(30)
-        return stream_response(*arguments, **options)
+        # So that a client which only leaves ends nothing.
+        return stream_response(*arguments, on_disconnect="continue", **options)
 
     monkeypatch.setattr(names, "stream_response", wait)
     react_page.get_by_role("button", name="Say hello").click()
     assert asked.wait(10)
     stop = react_page.locator("#root").get_by_role("button", name="Stop")
     stop.click()
+    with react_page.expect_response("**/chat-messages/*/stop") as response:
+        go_on.set()
+    assert response.value.headers["chatstop-outcome"] == "stopping"
     expect(stop).to_be_hidden()
-    go_on.set()
+    expect(react_page.locator(".assistant small")).to_have_text("Stopped")
+    with names.app.app_context():
+        wait_until(lambda: names.web.tasks(user="alice", app="alice") == [])
+
+
+def test_a_press_of_use_chat_whose_stop_fails_leaves_the_answer(
+    react_page: Page, names: Any, source: Source
+) -> None:
+    react_page.route("**/chat-messages/*/stop", lambda route: route.abort())
+    react_page.get_by_role("button", name="Say hello").click()
+    expect(react_page.locator(".assistant")).to_have_text("One " + "more " * 11)
+    stop = react_page.locator("#root").get_by_role("button", name="Stop")
+    stop.click()
+    expect(stop).to_be_hidden()
+    source.go_on.set()
     with names.app.app_context():
         wait_until(lambda: names.web.tasks(user="alice", app="alice") == [])
 

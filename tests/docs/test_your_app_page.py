@@ -25,6 +25,27 @@ def test_its_app_with_a_session_is_stopped_by_who_is_logged_in() -> None:
     assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
 
 
+def test_one_of_its_several_chats_does_not_stop_the_tasks_of_the_other() -> None:
+    names, source = names_of("your-app.md"), Source("One ")
+    app: Flask = names.create_app()
+    names.add_chats(app)
+
+    @app.post("/visitors/chat")
+    def ask() -> Response:
+        return chat_response(names.visitors.start(), source())
+
+    client = app.test_client()
+    with client.session_transaction() as session:
+        session["visitor_id"] = "7"
+    answer = Answer(client.post("/visitors/chat"))
+    with app.app_context():
+        every = [names.staff, names.chatstop, names.visitors]
+        stops = [each.stop(answer.task_id, user="7", app=app.name) for each in every]
+    assert stops == ["missing", "missing", "stopping"]
+    source.go_on.set()
+    assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
+
+
 def test_its_answer_holds_no_connection_while_the_model_is_silent(
     tmp_path: Path,
 ) -> None:

@@ -14,6 +14,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const body = new FormData(form);
   form.reset();
+  stopButton.hidden = true; // stop
   addMessage("user", body.get("message"));
   const response = await fetch(form.action, { method: "POST", body });
   const { stream } = await response.json();
