@@ -243,6 +243,17 @@ def test_a_new_conversation_stops_the_answers_of_the_old_one(visit: Open) -> Non
     other.rest()
 
 
+def test_no_conversation_is_begun_while_nothing_can_be_stopped(
+    visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_CHATSTOP_BACKEND", "redis://127.0.0.1:1")
+    client = visit()
+    before = client.get("/web/chat-messages")
+    assert before.status_code == 200
+    assert error_of(begin_another(client)) == (503, "unavailable")
+    assert client.get("/web/chat-messages").json == before.json
+
+
 def test_a_message_for_an_old_conversation_is_not_answered(visit: Open) -> None:
     client = visit()
     old = client.get("/web/chat-messages").json
