@@ -90,7 +90,7 @@ def test_its_page_links_the_repository_once_that_is_known(source: Path) -> None:
     [page] = _page_of(source)
     tag = f"v{settings['metadata']['version']}"
     assert f"](https://example.com/chatstop/blob/{tag}/docs/tutorial.md)" in page
-    assert f"](https://example.com/chatstop/raw/{tag}/docs/chat-page.png)" in page
+    assert f"](https://example.com/chatstop/raw/{tag}/docs/stop.gif)" in page
     assert re.findall(r"\]\((?!https?:|#)", page) == []
 
 
