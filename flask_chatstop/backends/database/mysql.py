@@ -17,6 +17,7 @@ from sqlalchemy import (
     Engine,
     Select,
     Table,
+    and_,
     bindparam,
     case,
     func,
@@ -38,12 +39,15 @@ from flask_chatstop.backends.database.base import (
     sqlstate_of,
 )
 from flask_chatstop.backends.database.mysql_listener import LOCK_PREFIX, hear_kills
+from flask_chatstop.backends.database.mysql_pipeline import can_pipeline, run_together
 from flask_chatstop.backends.database.queries import Queries
-from flask_chatstop.backends.database.statements import PyMySQLStatement
+from flask_chatstop.backends.database.statements import PyMySQLStatement, is_plain
 from flask_chatstop.backends.database.table import REPLACED
 
 _DEADLOCK = 1213
 _DUPLICATE = 1062
+# Not KILL alone: to kill NULL would be an error.
+_KILL_RUNG = "IF @chatstop_rung IS NOT NULL THEN KILL QUERY @chatstop_rung; END IF"
 _NO_SUCH_TABLE = 1146
 # By an option of the server, by its transaction, or by its mode.
 _READ_ONLY = (1290, 1792, 1836)
@@ -148,6 +152,10 @@ class MySQLQueries(Queries):
         lock = func.concat(literal(LOCK_PREFIX), table.c.worker_id)
         self._listener_of_task = PyMySQLStatement(_holder(lock).where(self._is_task))
         self._listener = PyMySQLStatement(_holder(bindparam("b_lock")))
+        is_ours = func.connection_id() == bindparam("b_number")
+        is_rung = and_(func.row_count() > 0, is_ours)
+        rung = select(case((is_rung, func.is_used_lock(lock)))).where(self._is_task)
+        self._rung = PyMySQLStatement(rung)
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
@@ -155,11 +163,34 @@ class MySQLQueries(Queries):
         # MariaDB's UPDATE returns no columns. The count of rows tells that the task was
         # running: of many stops at once, one rings. A task that begins between the two
         # statements was missing when the stop came.
-        if self._stop.execute(connection, params).rowcount:
-            self._kill(connection, self._listener_of_task, params)
+        if self._set_stopping(connection, params):
             return "stopping"
         found = self._state.execute(connection, params).fetchone()
         return None if found is None or found[0] == "running" else found[0]
+
+    def _set_stopping(self, connection: Connection, params: dict[str, Any]) -> bool:
+        """Set a running task to stopping and ring; return whether it was running."""
+        driver: Any = connection.connection.driver_connection
+        if is_plain(connection, "pymysql") and can_pipeline(driver):
+            return self._set_stopping_at_once(connection, params)
+        if not self._stop.execute(connection, params).rowcount:
+            return False
+        self._kill(connection, self._listener_of_task, params)
+        return True
+
+    def _set_stopping_at_once(
+        self, connection: Connection, params: dict[str, Any]
+    ) -> bool:
+        driver: Any = connection.connection.driver_connection
+        # Of no rows, and behind a proxy, the number is NULL, and nothing is killed.
+        rung = self._rung.text(driver, params | {"b_number": driver.thread_id()})
+        statements = (
+            self._stop.text(driver, params),
+            f"SET @chatstop_rung = ({rung})",
+            _KILL_RUNG,
+        )
+        with self._stop.kept(connection):
+            return bool(run_together(driver, statements).affected_rows)
 
     def ring(self, connection: Connection, worker_id: str) -> None:
         lock = {"b_lock": LOCK_PREFIX + worker_id}
