@@ -17,7 +17,6 @@ from sqlalchemy import (
     Engine,
     Select,
     Table,
-    and_,
     bindparam,
     case,
     func,
@@ -46,8 +45,13 @@ from flask_chatstop.backends.database.table import REPLACED
 
 _DEADLOCK = 1213
 _DUPLICATE = 1062
-# Not KILL alone: to kill NULL would be an error.
-_KILL_RUNG = "IF @chatstop_rung IS NOT NULL THEN KILL QUERY @chatstop_rung; END IF"
+# Kills the listener of the task that the statement before has changed, if any. Behind a
+# proxy, the number of the connection is another one, and nothing is killed. Not a
+# statement of its own for each step: each would wait for a locked table.
+_RING = """IF ROW_COUNT() > 0 AND CONNECTION_ID() = {number:d} THEN
+    SET @chatstop_rung = ({rung});
+    IF @chatstop_rung IS NOT NULL THEN KILL QUERY @chatstop_rung; END IF;
+END IF"""
 _NO_SUCH_TABLE = 1146
 # By an option of the server, by its transaction, or by its mode.
 _READ_ONLY = (1290, 1792, 1836)
@@ -152,10 +156,9 @@ class MySQLQueries(Queries):
         lock = func.concat(literal(LOCK_PREFIX), table.c.worker_id)
         self._listener_of_task = PyMySQLStatement(_holder(lock).where(self._is_task))
         self._listener = PyMySQLStatement(_holder(bindparam("b_lock")))
-        is_ours = func.connection_id() == bindparam("b_number")
-        is_rung = and_(func.row_count() > 0, is_ours)
-        rung = select(case((is_rung, func.is_used_lock(lock)))).where(self._is_task)
-        self._rung = PyMySQLStatement(rung)
+        self._rung = PyMySQLStatement(
+            select(func.is_used_lock(lock)).where(self._is_task)
+        )
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
@@ -182,15 +185,11 @@ class MySQLQueries(Queries):
         self, connection: Connection, params: dict[str, Any]
     ) -> bool:
         driver: Any = connection.connection.driver_connection
-        # Of no rows, and behind a proxy, the number is NULL, and nothing is killed.
-        rung = self._rung.text(driver, params | {"b_number": driver.thread_id()})
-        statements = (
-            self._stop.text(driver, params),
-            f"SET @chatstop_rung = ({rung})",
-            _KILL_RUNG,
-        )
+        rung = self._rung.text(driver, params)
+        ring = _RING.format(number=driver.thread_id(), rung=rung)
         with self._stop.kept(connection):
-            return bool(run_together(driver, statements).affected_rows)
+            stop = self._stop.text(driver, params)
+            return bool(run_together(driver, [stop, ring]).affected_rows)
 
     def ring(self, connection: Connection, worker_id: str) -> None:
         lock = {"b_lock": LOCK_PREFIX + worker_id}

@@ -247,8 +247,8 @@ def test_a_stop_sends_all_to_mariadb_before_it_waits_for_an_answer(
     driver._sock = Recording(driver._sock, calls)
     driver._rfile = Recording(driver._rfile, calls)
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
-    assert calls[:4] == ["sendall"] * 3 + ["read"]
-    assert "sendall" not in calls[3:]
+    assert calls[:3] == ["sendall"] * 2 + ["read"]
+    assert "sendall" not in calls[2:]
 
 
 def test_a_row_says_whose_task_it_is_and_where_it_runs(
