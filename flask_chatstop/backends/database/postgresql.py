@@ -15,15 +15,12 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
-    Select,
     Table,
     Text,
     any_,
     bindparam,
     case,
-    cast,
     event,
-    false,
     func,
     literal,
     select,
@@ -39,6 +36,11 @@ from flask_chatstop.backends.database.base import (
     check_names,
     refuses_data,
     sqlstate_of,
+)
+from flask_chatstop.backends.database.postgresql_cancellation import (
+    cancellation,
+    note_ring,
+    noted_cancellation,
 )
 from flask_chatstop.backends.database.postgresql_connection import (
     PostgreSQLConnect,
@@ -71,8 +73,6 @@ _NUMBERS = {
     "tcp_user_timeout",
 }
 _UNDEFINED_TABLE = "42P01"
-#: The setting by which a stop tells the next statement whom it rings.
-_NOTE = "chatstop.rung"
 # A server that has become a standby; "cached plan must not change result type", after a
 # migration; a prepared statement that the server does not know.
 _OUTDATED = ("25006", "0A000", "26000")
@@ -132,37 +132,6 @@ def _no_wait() -> Any:
     return func.set_config("synchronous_commit", "off", true())
 
 
-def _cancellation(number: Any, name: Any) -> Select[Any]:
-    """Select the cancellation of a listener's block, if it sleeps here.
-
-    PostgreSQL uses the number of a process again. The name of the application says that
-    it is this listener still, and that it sleeps.
-    """
-    process = func.pg_stat_get_activity(number)
-    found = process.table_valued("pid", "usesysid", "application_name")
-    return select(func.pg_cancel_backend(found.c.pid)).where(
-        found.c.application_name == name,
-        # To cancel another role's would be an error in the server's log.
-        func.pg_has_role(found.c.usesysid, "MEMBER"),
-    )
-
-
-def _noted() -> Select[Any]:
-    """Select the cancellation that a stop before it has noted by :func:`_note`."""
-    noted = func.current_setting(_NOTE, true())
-    is_ours = func.split_part(noted, " ", 1) == bindparam("b_token", type_=Text)
-    # Of no number, the server would list every process.
-    number = case((is_ours, cast(func.split_part(noted, " ", 2), Integer)), else_=0)
-    return _cancellation(number, NAME_PREFIX + func.split_part(noted, " ", 3))
-
-
-def _note(number: Any, worker_id: Any) -> Any:
-    """Note the listener that a stop rings in a setting of the session, if it rings."""
-    token = bindparam("b_token", type_=Text)
-    text = token.concat(" ").concat(number).concat(" ").concat(worker_id)
-    return func.set_config(_NOTE, func.coalesce(text, ""), false())
-
-
 class PostgreSQLQueries(Queries):
     """Query PostgreSQL, and wake the worker of a stopped task."""
 
@@ -198,9 +167,9 @@ class PostgreSQLQueries(Queries):
         self._ringing = PsycopgStatement(self._take_ring().where(own))
         number = bindparam("b_number", type_=Integer)
         name = bindparam("b_name", type_=Text)
-        self._cancelling = PsycopgStatement(_cancellation(number, name))
-        note = _note(rung.c.owner_user, found.c.worker_id)
-        self._pipeline = PipelinedStop(stop.add_columns(note), _noted())
+        self._cancelling = PsycopgStatement(cancellation(number, name))
+        note = note_ring(rung.c.owner_user, found.c.worker_id)
+        self._pipeline = PipelinedStop(stop.add_columns(note), noted_cancellation())
         self._registration = self._register()
 
     def register(self, connection: Connection, worker_id: str, number: int) -> None:

@@ -62,6 +62,7 @@ class PipelinedStop:
             if error is None:
                 break
             if known is None or error.sqlstate != _UNKNOWN_STATEMENT:
+                connection.info[_PREPARED] = known
                 raise error
         # A cancellation may fail without harm.
         if _error_of(cancellation) is None:

@@ -153,8 +153,8 @@ def test_nothing_but_the_statement_goes_over_the_wire(
     backend.announce(record)
     backend.stop(record.task_id, ALICE)
     backend.end(record, EndReason.STOPPED)
-    # The stop also looks for the listener of the task's worker, and would kill.
-    assert questions() - before == 5 + 1
+    # The stop also asks for the listener of the task's worker.
+    assert questions() - before == 4 + 1
 
 
 @contextmanager
