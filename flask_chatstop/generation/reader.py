@@ -68,6 +68,7 @@ class Reader(abc.ABC, Generic[T]):
         self._lock = threading.Lock()
         self._started = self._closed = self._is_over = self._is_gone = False
         self._gone: threading.Event | None = None
+        self._hung_up: threading.Event | None = None
         self._on_gone: list[Callable[[], object]] = []
 
     def start(self) -> None:
@@ -88,9 +89,22 @@ class Reader(abc.ABC, Generic[T]):
                 self._started = False
                 raise
 
-    def wake(self) -> None:
-        """Wake the reader of the stream, who then sees that its task is over."""
+    def wake(self, seconds: float) -> bool:
+        """Wake the reader of the stream, who then sees that its task is over.
+
+        Whoever wakes it then waits: with another thread to run, the reader would get
+        the interpreter late, and the client its last bytes.
+
+        :param seconds: how long to wait for the reader.
+        :returns: whether the reader has hung up by then.
+        """
+        hung_up = threading.Event()
+        with self._lock:
+            self._hung_up = hung_up
+            if self._closed:
+                hung_up.set()
         self.items.put(SourceEnd())
+        return hung_up.wait(seconds)
 
     def close(self) -> None:
         """Hang up on what the source waits for, and have it closed where it runs.
@@ -105,8 +119,14 @@ class Reader(abc.ABC, Generic[T]):
             self._closed = True
             if not self._is_gone:
                 self._gone = threading.Event()
+            hung_up = self._hung_up
+        self._hang_up()
+        if hung_up is not None:
+            hung_up.set()
+
+    def _hang_up(self) -> None:
         self._end_calls()
-        self.wake()
+        self.items.put(SourceEnd())
         self.items.unbind()
         if self._is_over:
             # The connection of its upstream may serve another request by now.

@@ -2,8 +2,6 @@
 
 import os
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -14,10 +12,9 @@ from flask_chatstop.generation.streaming import StreamingTask
 from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream.calls import Calls
 
-#: Seconds that a stop sleeps, so that the reader that it woke gets the interpreter.
-_FOR_THE_READER = 0.0001
-#: Seconds between waking the reader, which sends the last bytes, and hanging up.
-_AFTER_THE_READER = 0.001
+#: Seconds that a stop waits at most for the reader that it woke, which sends the last
+#: bytes and then hangs up.
+_FOR_THE_READER = 0.001
 #: Seconds until a stop reports the end itself, since its reader has not done so.
 _STALLED = 1.0
 
@@ -40,8 +37,10 @@ class StoppableTask(StreamingTask):
     def stop(self) -> bool:
         """Stop the generation here and now; any thread may call it.
 
-        Wakes the stream's reader. Hanging up and the callbacks of :meth:`on_stop` run
-        in threads of their own, so that a slow one delays no other stop.
+        Wakes the stream's reader, and waits a millisecond at most until it has sent the
+        last bytes. Hanging up, unless the reader does it, and the callbacks of
+        :meth:`on_stop` run in threads of their own, so that a slow one delays no other
+        stop.
 
         :returns: whether the generation was still running. In a forked child, a copy
             of a task that the parent runs is left alone and ``False`` is returned.
@@ -76,22 +75,14 @@ class StoppableTask(StreamingTask):
             return True
         if source is None:
             start_thread(self._calls.cut)
-        else:
-            source.wake()
-            # Starting the thread at once would delay the reader's last bytes.
-            time.sleep(_FOR_THE_READER)
+        elif not source.wake(_FOR_THE_READER) or not self._is_reported.is_set():
             start_thread(self._hang_up_on, source)
         for callback in callbacks:
-            start_thread(self._call_after_reader, callback)
+            start_thread(self._call_on_stop, callback)
         return True
 
     def _hang_up_on(self, source: Reader[Any]) -> None:
-        time.sleep(_AFTER_THE_READER)
         source.close()
         # A reader whose client has stalled cannot report the end.
         if not self._is_reported.wait(_STALLED):
             self.end(self._stop_reason)
-
-    def _call_after_reader(self, callback: Callable[[], object]) -> None:
-        time.sleep(_AFTER_THE_READER)
-        self._call_on_stop(callback)

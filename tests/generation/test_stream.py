@@ -4,6 +4,7 @@ import contextvars
 import functools
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -360,18 +361,36 @@ def test_a_reader_that_leaves_hangs_up_on_the_upstream(
         assert silent.calls[0].closed.wait(2)
 
 
-def test_a_stopped_stream_that_is_closed_does_not_wait_for_the_thread_of_the_stop(
+def test_a_stop_waits_until_the_reader_has_sent_the_last_bytes_and_hung_up(
     task: GenerationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chatstop.generation.stopping._AFTER_THE_READER", 60.0)
+    monkeypatch.setattr("flask_chatstop.generation.stopping._FOR_THE_READER", 60.0)
     source, shut_in = Source("One "), list[threading.Thread]()
     line = SimpleNamespace(shutdown=lambda: shut_in.append(threading.current_thread()))
     stream = task.stream(source(), upstream=line)
     next(stream)
-    task.stop()
+    stop = threading.Thread(target=task.stop)
+    stop.start()
     assert list(stream) == [] and shut_in == []
+    assert stop.is_alive()
     stream.close()
     assert shut_in == [threading.current_thread()]
+    stop.join(5)
+    assert not stop.is_alive()
+    source.go_on.set()
+
+
+def test_a_stop_of_a_stream_that_is_closed_waits_for_nobody(
+    task: GenerationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_chatstop.generation.stopping._FOR_THE_READER", 60.0)
+    source = Source("One ")
+    stream = task.stream(source())
+    next(stream)
+    task._source.close()  # type: ignore[union-attr]
+    began = time.monotonic()
+    task.stop()
+    assert time.monotonic() - began < 10
     source.go_on.set()
 
 

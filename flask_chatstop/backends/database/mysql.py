@@ -38,12 +38,20 @@ from flask_chatstop.backends.database.base import (
     sqlstate_of,
 )
 from flask_chatstop.backends.database.mysql_listener import LOCK_PREFIX, hear_kills
+from flask_chatstop.backends.database.mysql_pipeline import can_pipeline, run_together
 from flask_chatstop.backends.database.queries import Queries
-from flask_chatstop.backends.database.statements import PyMySQLStatement
+from flask_chatstop.backends.database.statements import PyMySQLStatement, is_plain
 from flask_chatstop.backends.database.table import REPLACED
 
 _DEADLOCK = 1213
 _DUPLICATE = 1062
+# Kills the listener of the task that the statement before has changed, if any. Behind a
+# proxy, the number of the connection is another one, and nothing is killed. Not a
+# statement of its own for each step: each would wait for a locked table.
+_RING = """IF ROW_COUNT() > 0 AND CONNECTION_ID() = {number:d} THEN
+    SET @chatstop_rung = ({rung});
+    IF @chatstop_rung IS NOT NULL THEN KILL QUERY @chatstop_rung; END IF;
+END IF"""
 _NO_SUCH_TABLE = 1146
 # By an option of the server, by its transaction, or by its mode.
 _READ_ONLY = (1290, 1792, 1836)
@@ -148,6 +156,9 @@ class MySQLQueries(Queries):
         lock = func.concat(literal(LOCK_PREFIX), table.c.worker_id)
         self._listener_of_task = PyMySQLStatement(_holder(lock).where(self._is_task))
         self._listener = PyMySQLStatement(_holder(bindparam("b_lock")))
+        self._rung = PyMySQLStatement(
+            select(func.is_used_lock(lock)).where(self._is_task)
+        )
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
@@ -155,11 +166,30 @@ class MySQLQueries(Queries):
         # MariaDB's UPDATE returns no columns. The count of rows tells that the task was
         # running: of many stops at once, one rings. A task that begins between the two
         # statements was missing when the stop came.
-        if self._stop.execute(connection, params).rowcount:
-            self._kill(connection, self._listener_of_task, params)
+        if self._set_stopping(connection, params):
             return "stopping"
         found = self._state.execute(connection, params).fetchone()
         return None if found is None or found[0] == "running" else found[0]
+
+    def _set_stopping(self, connection: Connection, params: dict[str, Any]) -> bool:
+        """Set a running task to stopping and ring; return whether it was running."""
+        driver: Any = connection.connection.driver_connection
+        if is_plain(connection, "pymysql") and can_pipeline(driver):
+            return self._set_stopping_at_once(connection, params)
+        if not self._stop.execute(connection, params).rowcount:
+            return False
+        self._kill(connection, self._listener_of_task, params)
+        return True
+
+    def _set_stopping_at_once(
+        self, connection: Connection, params: dict[str, Any]
+    ) -> bool:
+        driver: Any = connection.connection.driver_connection
+        rung = self._rung.text(driver, params)
+        ring = _RING.format(number=driver.thread_id(), rung=rung)
+        with self._stop.kept(connection):
+            stop = self._stop.text(driver, params)
+            return bool(run_together(driver, [stop, ring]).affected_rows)
 
     def ring(self, connection: Connection, worker_id: str) -> None:
         lock = {"b_lock": LOCK_PREFIX + worker_id}

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from flask_chatstop.backends.database.base import ListenEnd, Listening
+from flask_chatstop.backends.database.mysql_pipeline import can_pipeline, receive, send
 from flask_chatstop.backends.database.queries import text_of
 from flask_chatstop.backends.database.sleeping_query import (
     Sleeper,
@@ -71,7 +72,9 @@ class _SleepingQuery(Sleeper):
     def __init__(
         self, driver: Any, cursor: Any, wait: str, listening: Listening
     ) -> None:
-        self._driver, self._cursor, self._listening = driver, cursor, listening
+        self._driver, self._listening = driver, listening
+        self._stops = cursor.mogrify(*listening.stops)
+        self._is_pipelined = can_pipeline(driver)
         self._wait = wait.format(seconds=self.seconds)
         # Two locks that the query takes in turns show that it has begun. A kill from
         # before that is lost.
@@ -79,8 +82,6 @@ class _SleepingQuery(Sleeper):
         self._interrupted: type[Exception] = driver.OperationalError
 
     def fall_asleep(self) -> None:
-        from pymysql.constants.COMMAND import COM_QUERY
-
         self._locks.reverse()
         mine, before = self._locks
         # The comment is for operators, who see it in the process list.
@@ -88,8 +89,9 @@ class _SleepingQuery(Sleeper):
             f"SELECT GET_LOCK('{mine}', 0), RELEASE_LOCK('{before}'), {self._wait}"
             f" /* chatstop {self._listening.worker_id} */"
         )
-        # Sent without waiting for the result, which Connection.query() does.
-        self._driver._execute_command(COM_QUERY, query)
+        send(self._driver, query)
+        if self._is_pipelined:
+            send(self._driver, self._stops)  # for when it wakes
         holder = f"SELECT IS_USED_LOCK('{mine}')"
         deadline = time.monotonic() + _BEGINNING
         while self._listening.query(holder) is None and not self.is_awake(0.001):
@@ -102,11 +104,12 @@ class _SleepingQuery(Sleeper):
     def wake_up(self) -> Collection[str]:
         with self._interruptible():
             # SLEEP() returns a row when it is killed.
-            self._driver._read_query_result()
+            receive(self._driver)
+        if not self._is_pipelined:
+            send(self._driver, self._stops)
         # The kill of another stop may meet this query. The poll that follows finds it.
         with self._interruptible():
-            self._cursor.execute(*self._listening.stops)
-            return [text_of(row[0]) for row in self._cursor.fetchall()]
+            return [text_of(row[0]) for row in receive(self._driver).rows]
         return []
 
     @contextmanager

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
-    Select,
     Table,
     Text,
     any_,
@@ -38,6 +37,11 @@ from flask_chatstop.backends.database.base import (
     refuses_data,
     sqlstate_of,
 )
+from flask_chatstop.backends.database.postgresql_cancellation import (
+    cancellation,
+    note_ring,
+    noted_cancellation,
+)
 from flask_chatstop.backends.database.postgresql_connection import (
     PostgreSQLConnect,
     bounded,
@@ -47,6 +51,7 @@ from flask_chatstop.backends.database.postgresql_listener import (
     NAME_PREFIX,
     hear_cancellations,
 )
+from flask_chatstop.backends.database.postgresql_pipeline import PipelinedStop
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.statements import PsycopgStatement
 from flask_chatstop.backends.database.table import REPLACED, now
@@ -127,21 +132,6 @@ def _no_wait() -> Any:
     return func.set_config("synchronous_commit", "off", true())
 
 
-def _cancellation() -> Select[Any]:
-    """Select the cancellation of a listener's block, if it sleeps here.
-
-    PostgreSQL uses the number of a process again. The name of the application says that
-    it is this listener still, and that it sleeps.
-    """
-    process = func.pg_stat_get_activity(bindparam("b_number", type_=Integer))
-    found = process.table_valued("pid", "usesysid", "application_name")
-    return select(func.pg_cancel_backend(found.c.pid)).where(
-        found.c.application_name == bindparam("b_name", type_=Text),
-        # To cancel another role's would be an error in the server's log.
-        func.pg_has_role(found.c.usesysid, "MEMBER"),
-    )
-
-
 class PostgreSQLQueries(Queries):
     """Query PostgreSQL, and wake the worker of a stopped task."""
 
@@ -175,7 +165,11 @@ class PostgreSQLQueries(Queries):
         self._stop = PsycopgStatement(stop)
         own = self._listener.c.task_id == bindparam("b_task_id")
         self._ringing = PsycopgStatement(self._take_ring().where(own))
-        self._cancelling = PsycopgStatement(_cancellation())
+        number = bindparam("b_number", type_=Integer)
+        name = bindparam("b_name", type_=Text)
+        self._cancelling = PsycopgStatement(cancellation(number, name))
+        note = note_ring(rung.c.owner_user, found.c.worker_id)
+        self._pipeline = PipelinedStop(stop.add_columns(note), noted_cancellation())
         self._registration = self._register()
 
     def register(self, connection: Connection, worker_id: str, number: int) -> None:
@@ -197,6 +191,9 @@ class PostgreSQLQueries(Queries):
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
     ) -> str | None:
+        if self._pipeline.can_run(connection):
+            row = self._pipeline.execute(connection, params)
+            return None if row is None else row[0]
         found = self._stop.execute(connection, params).fetchone()
         if found is None:
             return None

@@ -1,6 +1,8 @@
 """Statements that go past SQLAlchemy: its execution takes longer than the server's."""
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Executable
@@ -12,6 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 # MySQL's errors with numbers below this one are the server's. Others are the client's:
 # the connection was cut, or there is no answer in time.
 _CLIENT_ERRORS = 2000
+
+
+def is_plain(connection: Connection, driver: str) -> bool:
+    """Return whether SQL that was compiled before can be given to this driver."""
+    is_translated = "schema_translate_map" in connection.get_execution_options()
+    return connection.dialect.driver == driver and not is_translated
 
 
 class Statement(abc.ABC):
@@ -32,12 +40,18 @@ class Statement(abc.ABC):
 
     def execute(self, connection: Connection, params: dict[str, Any]) -> Any:
         """Execute it, and return what has ``rowcount`` and ``fetchone()``."""
-        is_translated = "schema_translate_map" in connection.get_execution_options()
-        if connection.dialect.driver != self.driver or is_translated:
+        if not is_plain(connection, self.driver):
             return connection.execute(self._clause, params)
         driver: Any = connection.connection.driver_connection
-        try:
+        with self.kept(connection):
             return self._execute(driver, self._sql, self._params | params)
+
+    @contextmanager
+    def kept(self, connection: Connection) -> Iterator[None]:
+        """Drop a connection that breaks in the block."""
+        driver: Any = connection.connection.driver_connection
+        try:
+            yield
         except BaseException as error:
             # It was cut, or interrupted while it waited: the pool must not keep it.
             if self._is_broken(driver, error):
@@ -60,11 +74,24 @@ class Statement(abc.ABC):
         """Return whether the connection cannot be used after an error."""
 
 
+def is_servers(error: BaseException) -> bool:
+    """Return whether a driver's error is MySQL's own, and the connection is well."""
+    number = error.args[0] if error.args else None
+    return isinstance(number, int) and number < _CLIENT_ERRORS
+
+
 class PyMySQLStatement(Statement):
     """One for MySQL and MariaDB."""
 
     driver = "pymysql"
     dialect = pymysql.dialect(paramstyle="pyformat")
+
+    def text(self, driver: Any, params: dict[str, Any]) -> str:
+        """Return it with its parameters, as the driver sends it."""
+        from pymysql.cursors import Cursor
+
+        text: str = driver.cursor(Cursor).mogrify(self._sql, self._params | params)
+        return text
 
     def _execute(self, driver: Any, sql: str, params: dict[str, Any]) -> Any:
         # Not a cursor of the engine's own kind, which may return dictionaries.
@@ -75,8 +102,7 @@ class PyMySQLStatement(Statement):
         return cursor
 
     def _is_broken(self, driver: Any, error: BaseException) -> bool:
-        number = error.args[0] if error.args else None
-        return not isinstance(number, int) or number >= _CLIENT_ERRORS
+        return not is_servers(error)
 
 
 class PsycopgStatement(Statement):

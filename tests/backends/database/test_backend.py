@@ -157,24 +157,98 @@ def test_nothing_but_the_statement_goes_over_the_wire(
     assert questions() - before == 4 + 1
 
 
-def test_a_stop_and_its_ring_are_two_round_trips_at_most(
+@contextmanager
+def traced(backend: DatabaseBackend, path: Path) -> Iterator[list[list[str]]]:
+    """List what psycopg sends and receives, as the words of libpq's trace."""
+    messages: list[list[str]] = []
+    with backend.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+    with path.open("w+") as file:
+        driver.pgconn.trace(file.fileno())
+        yield messages
+        driver.pgconn.untrace()
+        file.seek(0)
+        messages += [line.split()[2:] for line in file]
+
+
+def test_a_stop_and_its_ring_are_one_round_trip_of_two_transactions(
     postgresql_url: str, open_backend: Open, tmp_path: Path
 ) -> None:
-    backend = open_backend(postgresql_url)
+    backend, other = open_backend(postgresql_url), open_backend(postgresql_url)
+    for _ in range(2):  # the first one prepares the statements
+        record = new_record()
+        backend.announce(record)
+        with (
+            listening(backend, [record]) as bell,
+            traced(other, tmp_path / "trace") as messages,
+        ):
+            other.stop(record.task_id, ALICE)
+            assert bell.get(timeout=5) == record.task_id
+    sent = [words[2] for words in messages if words[0] == "F"]
+    assert sent == ["Bind", "Describe", "Execute", "Sync"] * 2
+    first_answer = [words[0] for words in messages].index("B")
+    assert all(words[0] == "B" for words in messages[first_answer:])
+
+
+def _is_asleep(backend: DatabaseBackend, worker_id: str) -> bool:
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+    with backend.engine.connect() as connection:
+        found = connection.execute(query, {"name": f"chatstop {worker_id}"})
+        return found.scalar() == 1
+
+
+def test_a_stop_rings_nobody_whom_an_earlier_one_has_rung(
+    postgresql_url: str, open_backend: Open, tmp_path: Path
+) -> None:
+    backend, other = open_backend(postgresql_url), open_backend(postgresql_url)
     record = new_record()
     backend.announce(record)
-    with listening(backend, [record]) as bell, (tmp_path / "trace").open("w+") as file:
-        with backend.engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-        driver.pgconn.trace(file.fileno())
-        backend.stop(record.task_id, ALICE)
-        driver.pgconn.untrace()
+    with listening(backend, [record]) as bell:
+        other.stop(record.task_id, ALICE)
         assert bell.get(timeout=5) == record.task_id
-        file.seek(0)
-        sent = [line.split()[2:] for line in file]
-    ends = [fields for fields in sent if fields[:1] == ["F"] and fields[2:] == ["Sync"]]
-    assert 1 <= len(ends) <= 2, sent
-    assert not [fields for fields in sent if fields[2:3] == ["Query"]]
+        wait_until(lambda: _is_asleep(other, record.worker_id))
+        with traced(other, tmp_path / "trace") as messages:
+            assert other.stop("unknown", ALICE) is StopOutcome.MISSING
+    assert not [words for words in messages if words[2:3] == ["DataRow"]]
+
+
+def test_a_stop_prepares_its_statements_again_that_the_server_has_forgotten(
+    postgresql_url: str, open_backend: Open
+) -> None:
+    backend, records = open_backend(postgresql_url), [new_record(), new_record()]
+    for record in records:
+        backend.announce(record)
+        assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+        with backend.engine.connect() as connection:
+            connection.exec_driver_sql("DEALLOCATE ALL")
+            connection.connection.driver_connection._prepared.clear()  # type: ignore
+
+
+class Recording:
+    """A socket, or a file of it, that notes its use."""
+
+    def __init__(self, real: Any, calls: list[str]) -> None:
+        self._real, self._calls = real, calls
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("sendall", "read"):
+            self._calls.append(name)
+        return getattr(self._real, name)
+
+
+def test_a_stop_sends_all_to_mariadb_before_it_waits_for_an_answer(
+    mariadb_url: str, open_backend: Open
+) -> None:
+    backend, record = open_backend(mariadb_url), new_record()
+    backend.announce(record)
+    calls: list[str] = []
+    with backend.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+    driver._sock = Recording(driver._sock, calls)
+    driver._rfile = Recording(driver._rfile, calls)
+    assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
+    assert calls[:3] == ["sendall"] * 2 + ["read"]
+    assert "sendall" not in calls[2:]
 
 
 def test_a_row_says_whose_task_it_is_and_where_it_runs(
