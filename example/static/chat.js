@@ -20,6 +20,8 @@ let note = "";
 let problem = "";
 /** Whether the draft is sent as soon as the answer that is being stopped has ended. */
 let sendsAfterEnd = false;
+/** Settles when a new conversation, which was asked for, has begun or has not. */
+let beginning = null;
 
 const page = {
   changed() {
@@ -84,6 +86,7 @@ function showLatest() {
 async function sendDraft() {
   sendsAfterEnd = false;
   note = problem = "";
+  if (beginning) await beginning;
   const text = query.value.trim();
   if (!text) return;
   setDraft("");
@@ -115,13 +118,17 @@ document.addEventListener("keydown", (event) => {
 });
 
 another.addEventListener("click", async () => {
+  if (beginning) return;
   sendsAfterEnd = false;
   problem = "";
-  if (await conversation.beginAnother()) {
+  beginning = conversation.beginAnother();
+  if (await beginning) {
     note = "This is a new conversation.";
     query.focus();
   }
+  beginning = null;
   page.changed();
+  if (sendsAfterEnd && !conversation.running.length) sendDraft();
 });
 
 // The draft, which is there again when the page is loaded again

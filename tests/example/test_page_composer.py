@@ -179,6 +179,31 @@ def test_a_new_conversation_stops_the_answer_of_the_old_one(
     expect(tab.status).to_have_text("This is a new conversation.")
 
 
+@pytest.mark.parametrize("then", ["silence", "end"])
+def test_a_message_right_after_new_conversation_is_the_first_one_of_it(
+    tab: Tab, model: Provider, then: str
+) -> None:
+    model.then = then
+    tab.say("Hello")
+    expect(tab.answer()).to_have_text(SAID.strip())
+    if then == "end":
+        expect(tab.send).to_have_text("Send")
+    model.then = "end"
+    held: list[Route] = []
+    tab.page.route(STOP, lambda route: held.append(route))
+    tab.page.route("**/web/conversations", lambda route: held.append(route))
+    with tab.page.expect_request("**/web/conversations"):
+        tab.page.get_by_role("button", name="New conversation").click()
+    tab.say("Again")
+    with tab.page.expect_response(CHAT):
+        held[0].continue_()
+    expect(tab.page.get_by_role("article", name="You")).to_have_text("Again")
+    expect(tab.answer()).to_have_text(SAID.strip())
+    expect(tab.status).to_have_text("The answer is complete.")
+    expect(tab.query).to_be_empty()
+    expect(tab.alert).to_be_empty()
+
+
 def test_a_message_does_not_get_into_a_conversation_that_is_not_shown(
     open_tab: Open, tab: Tab, model: Provider
 ) -> None:
