@@ -67,6 +67,7 @@ class _Attempt:
 
     def __init__(self, engine: Engine, turns: FairSemaphore) -> None:
         self._engine, self._turns = engine, turns
+        self._pool = engine.pool
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._is_late = False
@@ -90,7 +91,7 @@ class _Attempt:
             self._is_over.wait(max(0.0, deadline - time.monotonic()))
         except BaseException:
             if not self._leave() and self._connection is not None:
-                self._connection.close()
+                self._give_back(self._connection)
             raise
         if self._is_over.is_set() or not self._leave():
             if self._error is not None:
@@ -115,7 +116,13 @@ class _Attempt:
             self._turns.give()
         with self._lock:
             if connection is not None and self._is_late:
-                connection.close()  # for the next call
+                self._give_back(connection)  # for the next call
             else:
                 self._connection = connection
         self._is_over.set()
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._engine.pool is not self._pool:
+            # The engine was disposed of meanwhile. The old pool would not close it.
+            connection.detach()
+        connection.close()

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
@@ -108,6 +109,26 @@ def test_whatever_keeps_an_engine_from_connecting_is_an_error_of_the_backend(
     with pytest.raises(BackendError) as raised:
         backend.stop("x", ALICE)
     assert raised.value.__cause__ is error
+
+
+def test_a_connection_that_comes_after_the_end_is_closed(
+    postgresql_url: str, open_backend: Open
+) -> None:
+    opened: list[psycopg.Connection[Any]] = []
+    may_connect = threading.Event()
+
+    def creator() -> Any:
+        may_connect.wait(10)
+        opened.append(psycopg.connect(postgresql_url.replace("+psycopg", "")))
+        return opened[0]
+
+    engine = create_engine("postgresql+psycopg://", creator=creator)
+    backend = open_backend(engine, timeout=0.1)
+    with pytest.raises(BackendError, match="takes longer than the timeout"):
+        backend.stop("x", ALICE)
+    backend.close()
+    may_connect.set()
+    wait_until(lambda: bool(opened) and opened[0].closed)
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
