@@ -45,11 +45,14 @@ class TaskInfo:
     """A task that is running or stopping, as an operator sees it.
 
     :param age: seconds since the task became known, by the store's clock.
+    :param lease_left: seconds until it is gone unless its worker renews it; ``None`` if
+        the store does not tell.
     """
 
     record: TaskRecord
     is_stopping: bool
     age: float
+    lease_left: float | None = None
 
 
 class EndReason(StrEnum):

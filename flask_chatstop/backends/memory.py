@@ -128,7 +128,12 @@ class MemoryBackend(StopBackend):
             entries = sorted(self._running.values(), key=lambda entry: entry.began_at)
         now = time.monotonic()
         return [
-            TaskInfo(entry.record, entry.stopping, now - entry.began_at)
+            TaskInfo(
+                entry.record,
+                entry.stopping,
+                age=now - entry.began_at,
+                lease_left=entry.expires_at - now,
+            )
             for entry in entries
             if task_id in (None, entry.record.task_id)
             and entry.record.owner.matches(app, source, user)

@@ -163,7 +163,12 @@ class SimpleBackend(StopBackend):
         now = self.now()
         found = self.entries() if task_id is None else self.entries_of([task_id])
         return [
-            TaskInfo(entry.record, entry.state == "stopping", now - entry.began_at)
+            TaskInfo(
+                entry.record,
+                entry.state == "stopping",
+                age=now - entry.began_at,
+                lease_left=entry.expires_at - now,
+            )
             for entry in sorted(found, key=lambda entry: entry.began_at)
             if entry.is_open
             and now < entry.expires_at

@@ -85,9 +85,13 @@ class EventsRoute:
         response = _empty_response(Head.unpacked(page.head))
         if request.method == "GET":
             set_client_timeout(state.client_timeout)
-            lease = state.worker.backend.lease
             follower = Follower(
-                writer, log_id, page, position, is_open=is_open, lease=lease
+                writer,
+                log_id,
+                page,
+                position,
+                lease_left=partial(state.worker.lease_left, task_id, owner),
+                lease=state.worker.backend.lease,
             )
             response.response = follower
             response.call_on_close(follower.close)

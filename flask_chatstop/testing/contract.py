@@ -375,6 +375,8 @@ class BackendContract:
         assert [info.record for info in found] == records[:2]
         assert [info.is_stopping for info in found] == [False, True]
         assert all(0 <= info.age < 60 for info in found)
+        left = [info.lease_left for info in found if info.lease_left is not None]
+        assert all(0 < seconds <= backend.lease for seconds in left)
 
     def test_tasks_are_found_by_their_id_and_by_each_part_of_their_owner(
         self, backend: StopBackend

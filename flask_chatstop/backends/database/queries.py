@@ -169,19 +169,20 @@ class Queries(abc.ABC):
     ) -> list[TaskInfo]:
         """Return the running and stopping tasks with these values, the oldest first."""
         c = self._columns
-        age = (now() - c.created_at).label("age")
+        times = (now() - c.created_at).label("age"), c.expires_at - now()
         query = (
             select(c.task_id, c.owner_app, c.owner_source, c.owner_user)
-            .add_columns(c.worker_id, c.state, age)
+            .add_columns(c.worker_id, c.state, *times)
             .where(c.state.in_(["running", "stopping"]), ~self._is_expired)
             .where(*(c[k] == self._text(v) for k, v in wanted.items() if v is not None))
             .order_by(c.created_at)
         )
         found = []
-        for *texts, state, seconds in connection.execute(query):
+        for *texts, state, age, left in connection.execute(query):
             task_id, app, source, user, worker_id = map(text_of, texts)
             record = TaskRecord(task_id, Owner(app, source, user), worker_id)
-            found.append(TaskInfo(record, state == "stopping", float(seconds)))
+            is_stopping = state == "stopping"
+            found.append(TaskInfo(record, is_stopping, float(age), float(left)))
         return found
 
     def touch(self, connection: Connection) -> None:

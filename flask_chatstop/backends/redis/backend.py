@@ -95,11 +95,13 @@ class RedisBackend(StopBackend):
         found: list[tuple[float, TaskInfo]] = []
         for call, reply in self._redis.run_all(calls):
             if reply:
-                started_at, state, packed, worker_id, age = map(_text, reply)
+                *texts, left = reply
+                started_at, state, packed, worker_id, age = map(_text, texts)
                 owner = scripts.unpacked(packed)
                 if owner.matches(app, source, user):
                     record = TaskRecord(call.task_ids[0], owner, worker_id)
-                    info = TaskInfo(record, state == "stopping", float(age))
+                    is_stopping = state == "stopping"
+                    info = TaskInfo(record, is_stopping, float(age), left / 1000)
                     found.append((float(started_at), info))
         return [info for _, info in sorted(found, key=itemgetter(0))]
 

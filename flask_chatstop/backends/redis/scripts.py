@@ -182,7 +182,11 @@ local state, owner, worker, started_at, until_ =
 local is_open = state == 'running' or state == 'stopping'
 if is_open and not is_lapsed(state, until_) then
     local age = time[1] + time[2] / 1000000 - started_at
-    return {started_at, state, owner, worker, tostring(age)}
+    local left = redis.call('PTTL', KEYS[1])
+    if state == 'stopping' then
+        left = until_ - now
+    end
+    return {started_at, state, owner, worker, tostring(age), left}
 end
 """
 
@@ -236,7 +240,7 @@ def stopping(task_ids: Iterable[str], worker_id: str) -> Iterator[Call]:
 
 
 def info(task_id: str) -> Call:
-    """Read start, state, owner, worker and age of a task that is not over."""
+    """Read start, state, owner, worker, age and lease of a task that is not over."""
     return Call(INFO, [task_id], ())
 
 
