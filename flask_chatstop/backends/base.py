@@ -182,6 +182,14 @@ class StopBackend(abc.ABC):
         :param task_id: return only this task. The parts of the owner work likewise.
         """
 
+    def has_ended(self, task_id: str, owner: Owner) -> bool | None:
+        """Return whether an owner's task has ended within ``retention`` seconds.
+
+        It makes no write. ``None`` means that the store does not tell, as this one. A
+        client that asks for an answer that is not kept then waits for half a second.
+        """
+        return None
+
     def listen(
         self,
         worker_id: str,

@@ -139,6 +139,12 @@ class MemoryBackend(StopBackend):
             and entry.record.owner.matches(app, source, user)
         ]
 
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        with self._lock:
+            self._forget_expired()
+            entry = self._ended.get(task_id)
+            return entry is not None and entry.record.owner == owner
+
     def listen(
         self,
         worker_id: str,

@@ -176,6 +176,14 @@ class SimpleBackend(StopBackend):
             and entry.record.owner.matches(app, source, user)
         ]
 
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        now = self.now()
+        return any(
+            entry.record == TaskRecord(task_id, owner, entry.record.worker_id)
+            for entry in self.entries_of([task_id])
+            if not entry.is_open and now < entry.expires_at
+        )
+
     def check(self) -> None:
         """Store an entry that counts as unknown, and delete it."""
         record = TaskRecord(uuid.uuid4().hex, Owner("", "", "check"), "check")

@@ -174,6 +174,14 @@ class Worker:
                     return self.backend.lease if left is None else left
         return None
 
+    def may_have_ended(self, task_id: str, owner: Owner) -> bool:
+        """Tell whether a task may have ended within the retention, without a write.
+
+        :raises BackendError: the store failed, and the task did not end here.
+        """
+        ended = self._running.outcome(task_id, owner) is not None
+        return ended or self.backend.has_ended(task_id, owner) is not False
+
     def stop_all(
         self, *, app: str | None, source: str | None, user: str | None
     ) -> list[TaskRecord]:

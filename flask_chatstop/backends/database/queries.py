@@ -185,6 +185,22 @@ class Queries(abc.ABC):
             found.append(TaskInfo(record, is_stopping, float(age), float(left)))
         return found
 
+    def has_ended(self, connection: Connection, task_id: str, owner: Owner) -> bool:
+        """Return whether an owner's task has ended within the retention."""
+        c = self._columns
+        values = {
+            c.task_id: task_id,
+            c.owner_app: owner.app,
+            c.owner_source: owner.source,
+            c.owner_user: owner.user,
+        }
+        query = (
+            select(c.task_id)
+            .where(c.state.not_in(["running", "stopping"]), ~self._is_expired)
+            .where(*(column == self._text(text) for column, text in values.items()))
+        )
+        return connection.execute(query).first() is not None
+
     def touch(self, connection: Connection) -> None:
         """Change no row with an UPDATE, which fails where the backend may not write."""
         connection.execute(self._touching)

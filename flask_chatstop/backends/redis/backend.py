@@ -105,6 +105,9 @@ class RedisBackend(StopBackend):
                     found.append((float(started_at), info))
         return [info for _, info in sorted(found, key=itemgetter(0))]
 
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        return bool(self._redis.run(scripts.has_ended(task_id, owner)))
+
     def _task_ids(self) -> list[str]:
         pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"
         found = {

@@ -190,12 +190,18 @@ if is_open and not is_lapsed(state, until_) then
 end
 """
 
+_HAS_ENDED = """
+local state, owner = read(KEYS[1], 'state', 'owner')
+return owner == ARGV[1] and state ~= 'running' and state ~= 'stopping' and 1 or 0
+"""
+
 ANNOUNCE = Script(_NOW + _PUT + _ANNOUNCE)
 RENEW = Script(_NOW + _PUT + _RENEW)
 STOP = Script(_NOW + _STOP)
 END = Script(_NOW + _END)
 STOPPING = Script(_NOW + _READ + _STOPPING)
 INFO = Script(_NOW + _READ + _INFO)
+HAS_ENDED = Script(_READ + _HAS_ENDED)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:
@@ -242,6 +248,11 @@ def stopping(task_ids: Iterable[str], worker_id: str) -> Iterator[Call]:
 def info(task_id: str) -> Call:
     """Read start, state, owner, worker, age and lease of a task that is not over."""
     return Call(INFO, [task_id], ())
+
+
+def has_ended(task_id: str, owner: Owner) -> Call:
+    """Read whether an owner's task has ended; the answer is 1 if so."""
+    return Call(HAS_ENDED, [task_id], (_packed(owner),))
 
 
 def unpacked(owner: str) -> Owner:
