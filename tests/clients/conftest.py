@@ -32,9 +32,7 @@ def events(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def site(
-    tmp_path_factory: pytest.TempPathFactory, events: str | None
-) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory, events: str | None) -> Iterator[str]:
     """Serve the example, the agent and the model of the example, at one address."""
     is_over = threading.Event()
     folder = tmp_path_factory.mktemp("site")
