@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks.support.crowd_of_followers import APP, Crowd, crowd
 from benchmarks.support.crowd_of_followers import COUNT as COUNT_OF_CROWD
@@ -133,14 +134,24 @@ def measure_store(name: str, is_quick: bool) -> Measured:
                 measured.lags += lags_of_follower(on, 20 if is_quick else COUNT)
                 measured.polled += lags_of_poll(off, 20 if is_quick else COUNT)
             for number in range(-3, 3 if is_quick else ROUNDS):
-                [without], [alone] = off.stop(), on.stop()
-                first, follower = on.stop(with_follower=True)
+                stops = stops_in_turn(on, off, number)
                 if number >= 0:  # else it warms up
-                    measured.off.append(without)
-                    measured.on.append(alone)
-                    measured.followed.append(first)
-                    measured.follower.append(follower)
+                    measured.off += stops["off"]
+                    measured.on += stops["on"]
+                    measured.followed.append(stops["followed"][0])
+                    measured.follower.append(stops["followed"][1])
     return measured
+
+
+def stops_in_turn(on: Pair, off: Pair, number: int) -> dict[str, list[float]]:
+    """Return what a stop takes in each way, by an order that changes."""
+    ways = {
+        "off": off.stop,
+        "on": on.stop,
+        "followed": partial(on.stop, with_follower=True),
+    }
+    turn = number % len(ways)
+    return {way: ways[way]() for way in (*list(ways)[turn:], *list(ways)[:turn])}
 
 
 def lags_of_follower(on: Pair, count: int) -> list[float]:
