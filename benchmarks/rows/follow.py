@@ -1,7 +1,7 @@
 """By how much a client that has come back to an answer is behind the first one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -145,7 +145,7 @@ def measure_store(name: str, is_quick: bool) -> Measured:
 
 def stops_in_turn(on: Pair, off: Pair, number: int) -> dict[str, list[float]]:
     """Return what a stop takes in each way, by an order that changes."""
-    ways = {
+    ways: dict[str, Callable[[], list[float]]] = {
         "off": off.stop,
         "on": on.stop,
         "followed": partial(on.stop, with_follower=True),
