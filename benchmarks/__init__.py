@@ -8,6 +8,7 @@ ROWS = (
     "stop_latency",
     "library_stops",
     "chunk",
+    "follow",
     "tracking",
     "async_sources",
     "route",

@@ -6,11 +6,17 @@ from flask_httpauth import HTTPTokenAuth
 from flask_chatstop import ChatStop, GenerationTask
 
 
-def make_app(backend: str = "memory://") -> tuple[Flask, ChatStop]:
-    """Make an app with the stop route and a bare one."""
+def make_app(
+    backend: str = "memory://", events: str | None = None
+) -> tuple[Flask, ChatStop]:
+    """Make an app with the stop route and a bare one.
+
+    :param events: where answers are kept.
+    """
     app = Flask("benchmark")
     app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
     app.config["CHATSTOP_BACKEND"] = backend
+    app.config["CHATSTOP_EVENTS"] = events
     chatstop = ChatStop()
     auth = HTTPTokenAuth("Bearer")
 

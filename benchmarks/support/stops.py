@@ -93,12 +93,20 @@ class Connection:
     def send(self, path: str, **fields: object) -> None:
         """Send a request of alice's."""
         body = json.dumps({"user": "alice", **fields})
-        self.socket.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n"
-            f"Authorization: {AUTH['Authorization']}\r\n"
-            "Content-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        self._send(
+            f"POST {path} HTTP/1.1",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}\r\n\r\n{body}",
         )
+
+    def follow(self, task_id: str) -> None:
+        """Ask for an answer of alice's from its beginning."""
+        path = f"/v1/chat-messages/{task_id}/events?user=alice"
+        self._send(f"GET {path} HTTP/1.1", "Accept: text/event-stream\r\n\r\n")
+
+    def _send(self, request: str, *lines: str) -> None:
+        head = (f"Host: {self._host}", f"Authorization: {AUTH['Authorization']}")
+        self.socket.sendall("\r\n".join([request, *head, *lines]).encode())
 
     def until(self, end: bytes) -> bytes:
         """Receive up to some bytes, and give what came."""

@@ -164,11 +164,16 @@ export class Conversation {
     // Its row has a task id to be recognised by, as soon as this tab knows it, too.
     await this.#sending;
     if (turn !== this.#turn) return true; // a newer one was asked for
-    if (this.#id && id !== this.#id) {
+    const known = new Set(this.exchanges);
+    const isSame = this.#id === id;
+    if (this.#id && !isSame) {
       for (const exchange of this.exchanges) this.#remove(exchange);
     }
     this.#id = id;
     messages.forEach((row, position) => this.#show(row, position));
+    const last = this.exchanges.at(-1);
+    // An answer that has begun and ended elsewhere meanwhile.
+    if (isSame && last && !known.has(last) && !last.runs) this.#page.ended(last.state);
     this.#page.changed();
     return true;
   }

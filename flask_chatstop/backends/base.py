@@ -45,11 +45,14 @@ class TaskInfo:
     """A task that is running or stopping, as an operator sees it.
 
     :param age: seconds since the task became known, by the store's clock.
+    :param lease_left: seconds until it is gone unless its worker renews it; ``None`` if
+        the store does not tell.
     """
 
     record: TaskRecord
     is_stopping: bool
     age: float
+    lease_left: float | None = None
 
 
 class EndReason(StrEnum):
@@ -178,6 +181,14 @@ class StopBackend(abc.ABC):
 
         :param task_id: return only this task. The parts of the owner work likewise.
         """
+
+    def has_ended(self, task_id: str, owner: Owner) -> bool | None:
+        """Return whether an owner's task has ended within ``retention`` seconds.
+
+        It makes no write. ``None`` means that the store does not tell, as this one. A
+        client that asks for an answer that is not kept then waits for half a second.
+        """
+        return None
 
     def listen(
         self,

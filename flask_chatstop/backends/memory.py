@@ -128,11 +128,22 @@ class MemoryBackend(StopBackend):
             entries = sorted(self._running.values(), key=lambda entry: entry.began_at)
         now = time.monotonic()
         return [
-            TaskInfo(entry.record, entry.stopping, now - entry.began_at)
+            TaskInfo(
+                entry.record,
+                entry.stopping,
+                age=now - entry.began_at,
+                lease_left=entry.expires_at - now,
+            )
             for entry in entries
             if task_id in (None, entry.record.task_id)
             and entry.record.owner.matches(app, source, user)
         ]
+
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        with self._lock:
+            self._forget_expired()
+            entry = self._ended.get(task_id)
+            return entry is not None and entry.record.owner == owner
 
     def listen(
         self,

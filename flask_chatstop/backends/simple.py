@@ -163,13 +163,26 @@ class SimpleBackend(StopBackend):
         now = self.now()
         found = self.entries() if task_id is None else self.entries_of([task_id])
         return [
-            TaskInfo(entry.record, entry.state == "stopping", now - entry.began_at)
+            TaskInfo(
+                entry.record,
+                entry.state == "stopping",
+                age=now - entry.began_at,
+                lease_left=entry.expires_at - now,
+            )
             for entry in sorted(found, key=lambda entry: entry.began_at)
             if entry.is_open
             and now < entry.expires_at
             and task_id in (None, entry.record.task_id)
             and entry.record.owner.matches(app, source, user)
         ]
+
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        now = self.now()
+        return any(
+            entry.record == TaskRecord(task_id, owner, entry.record.worker_id)
+            for entry in self.entries_of([task_id])
+            if not entry.is_open and now < entry.expires_at
+        )
 
     def check(self) -> None:
         """Store an entry that counts as unknown, and delete it."""

@@ -9,6 +9,9 @@ from flask_chatstop.events.records import END, HEAD, Record, pack
 _LONGEST = 64 * 1024
 #: Bytes of one answer that wait in memory while the store is slow or away.
 _WAITING = 1024 * 1024
+#: Bytes of one answer that are written at once, so that a source that is faster than
+#: any model, like an answer that was saved, loses nothing.
+_MUCH = 128 * 1024
 #: What a frame takes beside its bytes.
 _FRAME = 4
 #: What an answer takes beside its frames.
@@ -45,11 +48,11 @@ class LoggedAnswer:
         self._bytes = 0
         self._lost_at: int | None = None
         self._end: bytes | None = None
-        self._is_waiting = False
+        self._is_waiting = self._is_much = False
         # Written by the writer's thread.
         self._records = [self._head]
         self._limit = min(max_bytes, _WAITING)
-        self._written_bytes = 0
+        self._taken_bytes = self._written_bytes = 0
         self._taken = 0
         self._has_begun = False
         self._has_told_of_loss = False
@@ -62,8 +65,8 @@ class LoggedAnswer:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether it is over, or nothing of it was written yet."""
-        return self.is_over or not self._has_begun
+        """Whether it is over, much of it waits, or nothing of it was written yet."""
+        return self.is_over or self._is_much or not self._has_begun
 
     @property
     def is_written(self) -> bool:
@@ -85,8 +88,9 @@ class LoggedAnswer:
             self._lost_at = self.count
         else:
             self._frames.append(frame)
-        if not self._is_waiting:
-            self._is_waiting = True
+        is_much = self._bytes - self._written_bytes > _MUCH
+        if not self._is_waiting or (is_much and not self._is_much):
+            self._is_waiting, self._is_much = True, is_much
             self._writer.wake(self)
 
     def finish(self, frame: bytes) -> None:
@@ -100,7 +104,9 @@ class LoggedAnswer:
 
         They are returned again until :meth:`written` is called.
         """
-        self._is_waiting = False  # before taking: a frame may come meanwhile
+        # Before taking: a frame may come meanwhile.
+        self._is_waiting = self._is_much = False
+        self._taken_bytes = self._bytes
         end, lost_at = self._end, self._lost_at
         while self._frames:
             part: list[bytes] = []
@@ -126,7 +132,7 @@ class LoggedAnswer:
         number = self._records[-1].number if self._records else -1
         self._has_begun = True
         self._records = []
-        self._written_bytes = self._bytes
+        self._written_bytes = self._taken_bytes
         self._limit = min(self._max_bytes, self._bytes + _WAITING)
         return number
 

@@ -12,6 +12,8 @@ from flask_chatstop.events.writer import EventWriter
 
 #: Seconds between two looks whether the task still runs, while nothing comes.
 _LOOK = 5.0
+#: Seconds after the end of a lease, before the store is asked whether it was renewed.
+_AFTER_LEASE = 0.1
 #: Seconds after a failure of the log, before it is read again.
 _AFTER_FAILURE = 0.5
 #: Seconds before the next read of a log that has nothing where something was.
@@ -33,8 +35,9 @@ class Follower(Iterator[bytes]):
 
     :param page: the first page after the position.
     :param position: the number of the last frame that the client has.
-    :param is_open: tells whether the store of tasks knows the task as running.
-    :param lease: seconds that a task stays known after its worker was killed.
+    :param lease_left: tells for how many seconds the store of tasks knows the task as
+        running, without another renewal; ``None`` if it does not.
+    :param lease: seconds that a renewal is good for.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Follower(Iterator[bytes]):
         page: Page,
         position: int,
         *,
-        is_open: Callable[[], bool],
+        lease_left: Callable[[], float | None],
         lease: float,
     ) -> None:
         self._events: EventLog = writer.events
@@ -52,13 +55,15 @@ class Follower(Iterator[bytes]):
         self._head = Head.unpacked(page.head)
         self._page: Page | None = page
         self._position = position
-        self._is_open = is_open
+        self._lease_left = lease_left
         self._look = min(_LOOK, lease / 2)
         # A store that has lost its data learns of a task again within this time, since
         # its worker renews it.
         self._grace = lease / 3 + min(1.0, lease / 3)
-        self._looked_at = self._sent_at = time.monotonic()
-        self._closed_since: float | None = None
+        self._sent_at = time.monotonic()
+        self._look_at = self._sent_at + self._look
+        # When the lease is over, as far as we know.
+        self._known_until: float | None = None
         # Frames are missing after the last one, and the client was told.
         self._is_in_gap = False
         # A client may have read frames that are yet to be written.
@@ -87,7 +92,6 @@ class Follower(Iterator[bytes]):
         page, self._page = self._page, None
         if page is not None and page.records:
             self._is_at_end = True
-            self._closed_since = None
             return b"".join(self._frames_of(page.records))
         if time.monotonic() - self._sent_at >= self._head.heartbeat:
             if self._head.ping:
@@ -123,8 +127,8 @@ class Follower(Iterator[bytes]):
 
     def _fetch(self) -> Page | None:
         """Wait for more until the client must get a ping at the latest."""
-        left = self._sent_at + self._head.heartbeat - time.monotonic()
-        timeout = min(self._look, max(0.01, left), self._events.timeout)
+        next_at = min(self._look_at, self._sent_at + self._head.heartbeat)
+        timeout = min(max(0.01, next_at - time.monotonic()), self._events.timeout)
         if not self._tail.wait(
             self._position, timeout, self._read_later, is_at_end=self._is_at_end
         ):
@@ -144,15 +148,21 @@ class Follower(Iterator[bytes]):
     def _has_no_worker(self) -> bool:
         """Tell whether the task runs no more, though its end is not in the log."""
         now = time.monotonic()
-        if self._tail.is_ours or now - self._looked_at < self._look:
+        if self._tail.is_ours or now < self._look_at:
             return False
-        self._looked_at = now
+        self._look_at = now + self._look
         try:
-            if self._is_open():
-                self._closed_since = None
-                return False
+            left = self._lease_left()
         except BackendError:
+            self._known_until = None  # it may come back empty
             return False
-        if self._closed_since is None:
-            self._closed_since = now
-        return now - self._closed_since >= self._grace
+        if left is not None:
+            self._known_until = now + left
+        elif self._known_until is None:
+            self._known_until = now + self._grace
+        # A store that has lost its data knows no task of a worker that is well. Such a
+        # worker makes it known again before the lease that was seen is over.
+        if left is None and now >= self._known_until:
+            return True
+        self._look_at = min(self._look_at, self._known_until + _AFTER_LEASE)
+        return False

@@ -28,6 +28,7 @@ from flask_chatstop.route.responses import (
     unavailable_response,
 )
 from flask_chatstop.route.stop import check_user
+from flask_chatstop.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ _POSITION = re.compile("[0-9]{1,9}", re.ASCII)
 _PAUSE = 0.02
 #: Seconds for which it is looked for, and the same if its task has ended already.
 _BEGINNING, _ENDED = 2.0, 0.5
-#: Requests of which nobody knows the task and that are looked for at once. Each holds
-#: a server's thread.
+#: Requests for answers of ended tasks that are looked for at once. Each holds a
+#: server's thread.
 _places = threading.BoundedSemaphore(8)
 
 
@@ -75,8 +76,10 @@ class EventsRoute:
         if owner is None or writer is None or not is_id(task_id):
             raise _not_found()
         log_id = log_id_of(task_id, owner)
-        is_open = partial(state.worker.is_open, task_id, owner)
-        page = _find(writer, log_id, -1 if position is None else position, is_open)
+        after = -1 if position is None else position
+        page = writer.events.read(log_id, after)
+        if page is None:
+            page = _look_if_known(state.worker, writer, task_id, owner, after)
         if page is None:
             state.warn_of_processes()
             raise _not_found()
@@ -85,9 +88,13 @@ class EventsRoute:
         response = _empty_response(Head.unpacked(page.head))
         if request.method == "GET":
             set_client_timeout(state.client_timeout)
-            lease = state.worker.backend.lease
             follower = Follower(
-                writer, log_id, page, position, is_open=is_open, lease=lease
+                writer,
+                log_id,
+                page,
+                position,
+                lease_left=partial(state.worker.lease_left, task_id, owner),
+                lease=state.worker.backend.lease,
             )
             response.response = follower
             response.call_on_close(follower.close)
@@ -120,18 +127,16 @@ def _read_position() -> int | None:
     return int(text or 0)
 
 
-def _find(
-    writer: EventWriter, log_id: str, position: int, is_open: Callable[[], bool]
+def _look_if_known(
+    worker: Worker, writer: EventWriter, task_id: str, owner: Owner, position: int
 ) -> Page | None:
-    """Return the first page after a position, also of an answer that just begins."""
+    """Return the first page after a position of an answer that just begins."""
     # The client has the task id before the first batch is written. A short answer may
     # even have ended before.
-    page = writer.events.read(log_id, position)
-    if page is not None:
-        return page
-    if writer.arrivals.is_ours(log_id) or is_open():
+    log_id = log_id_of(task_id, owner)
+    if writer.arrivals.is_ours(log_id) or worker.is_open(task_id, owner):
         return _look(writer, log_id, position, _BEGINNING)
-    if not _places.acquire(blocking=False):
+    if not worker.may_have_ended(task_id, owner) or not _places.acquire(blocking=False):
         return None
     try:
         return _look(writer, log_id, position, _ENDED)

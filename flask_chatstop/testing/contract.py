@@ -360,6 +360,29 @@ class BackendContract:
     def test_the_stops_of_nothing_are_nothing(self, backend: StopBackend) -> None:
         assert backend.stops(new_worker(), []) == set()
 
+    # has_ended
+
+    def test_an_ended_task_is_told_from_others_if_the_store_tells(
+        self, backend: StopBackend
+    ) -> None:
+        running, stopping, ended, stopped = records = [new_record() for _ in range(4)]
+        for record in records:
+            backend.announce(record)
+        backend.stop(stopping.task_id, stopping.owner)
+        backend.stop(stopped.task_id, stopped.owner)
+        backend.end(ended, EndReason.FINISHED)
+        backend.end(stopped, EndReason.STOPPED)
+        for record in (ended, stopped):
+            assert backend.has_ended(record.task_id, record.owner) in (True, None)
+        other = ended.owner._replace(user="somebody-else")
+        for task_id, owner in (
+            (running.task_id, running.owner),
+            (stopping.task_id, stopping.owner),
+            (ended.task_id, other),
+            (new_record().task_id, ended.owner),
+        ):
+            assert backend.has_ended(task_id, owner) in (False, None)
+
     # tasks
 
     def test_running_and_stopping_tasks_are_listed_the_oldest_first(
@@ -375,6 +398,8 @@ class BackendContract:
         assert [info.record for info in found] == records[:2]
         assert [info.is_stopping for info in found] == [False, True]
         assert all(0 <= info.age < 60 for info in found)
+        left = [info.lease_left for info in found if info.lease_left is not None]
+        assert all(0 < seconds <= backend.lease for seconds in left)
 
     def test_tasks_are_found_by_their_id_and_by_each_part_of_their_owner(
         self, backend: StopBackend

@@ -156,11 +156,31 @@ class Worker:
 
         :raises BackendError: the store failed, and the task does not run here.
         """
+        return self.lease_left(task_id, owner) is not None
+
+    def lease_left(self, task_id: str, owner: Owner) -> float | None:
+        """Return for how many seconds a task is known, if its worker renews it no more.
+
+        It makes no write. ``None`` means that the task has ended or is unknown.
+
+        :raises BackendError: the store failed, and the task does not run here.
+        """
         if self._running.get(task_id) is not None:
-            return True
-        return self._running.outcome(task_id, owner) is None and any(
-            info.record.owner == owner for info in self.backend.tasks(task_id=task_id)
-        )
+            return self.backend.lease
+        if self._running.outcome(task_id, owner) is None:
+            for info in self.backend.tasks(task_id=task_id):
+                if info.record.owner == owner:
+                    left = info.lease_left
+                    return self.backend.lease if left is None else left
+        return None
+
+    def may_have_ended(self, task_id: str, owner: Owner) -> bool:
+        """Tell whether a task may have ended within the retention, without a write.
+
+        :raises BackendError: the store failed, and the task did not end here.
+        """
+        ended = self._running.outcome(task_id, owner) is not None
+        return ended or self.backend.has_ended(task_id, owner) is not False
 
     def stop_all(
         self, *, app: str | None, source: str | None, user: str | None

@@ -19,18 +19,34 @@ from tests.support.servers.threaded import served
 Run = Callable[..., Any]
 
 
+@pytest.fixture(
+    scope="module",
+    autouse=True,  # the tests ask for the site by way of request.getfixturevalue()
+    params=[None, "memory://"],
+    ids=["without-ids", "with-ids"],
+)
+def events(request: pytest.FixtureRequest) -> str | None:
+    """Return where answers are kept; then each event has an ``id:`` line."""
+    url: str | None = request.param
+    return url
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory, events: str | None) -> Iterator[str]:
     """Serve the example, the agent and the model of the example, at one address."""
     is_over = threading.Event()
     folder = tmp_path_factory.mktemp("site")
     config = {
         "CHATSTOP_API_KEYS": KEYS,
         "CHATSTOP_BACKEND": "memory",
+        "CHATSTOP_EVENTS": events,
         "CHAT_DATABASE": folder / "chat.db",
     }
     example: Any = example_app.create_app(config)
-    others: dict[str, WSGIApplication] = {"/agent": agent(), "/model": model(is_over)}
+    others: dict[str, WSGIApplication] = {
+        "/agent": agent(events),
+        "/model": model(is_over),
+    }
     example.wsgi_app = DispatcherMiddleware(example.wsgi_app, others)
     with (
         pytest.MonkeyPatch.context() as patch,

@@ -76,10 +76,14 @@ class Pinging(DifyEvents):
         return super().ping()
 
 
-def agent() -> Flask:
-    """Return an app whose answers hold every event, a ping first."""
+def agent(events: str | None) -> Flask:
+    """Return an app whose answers hold every event, a ping first.
+
+    :param events: where answers are kept.
+    """
     app = Flask("agent")
     app.config["CHATSTOP_API_KEYS"] = KEYS
+    app.config["CHATSTOP_EVENTS"] = events
     chatstop = ChatStop()
 
     @app.post("/v1/chat-messages")

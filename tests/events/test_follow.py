@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 
-from flask_chatstop import GenerationTask, MemoryBackend
-from flask_chatstop.events import EventLog, MemoryEventLog, Page, RedisEventLog
+from flask_chatstop import (
+    EndReason,
+    GenerationTask,
+    MemoryBackend,
+    Owner,
+    TaskRecord,
+)
+from flask_chatstop.events import EventLog, MemoryEventLog, Page, Record, RedisEventLog
 from flask_chatstop.events.database import DatabaseEventLog
+from flask_chatstop.events.records import END, HEAD, Head, log_id_of, pack
 from flask_chatstop.formats import (
     DifyEvents,
     JSONLines,
@@ -187,6 +194,33 @@ def test_a_client_that_comes_before_the_first_batch_waits_for_it(
         if not is_short:
             sent += first.rest()
         assert follower.result(30).rest() == sent
+
+
+def test_a_client_that_comes_when_a_short_answer_has_ended_waits_for_it() -> None:
+    events, backend = PausedLog(), MemoryBackend()
+    record = TaskRecord("some-id", Owner("demo", "service-api", "alice"), "elsewhere")
+    backend.announce(record)
+    backend.end(record, EndReason.FINISHED)
+    app = FollowedApp({"CHATSTOP_EVENTS": events, "CHATSTOP_BACKEND": backend})
+    with ThreadPoolExecutor(1) as pool:
+        follower = pool.submit(lambda: app.follow("some-id"))
+        wait_until(lambda: events.reads >= 2)
+        head = Head("text/event-stream", {}, 10.0, b"", b"", b"")
+        end = Record(END, pack(1, [b"short"]))
+        log_id = log_id_of("some-id", record.owner)
+        events.append({log_id: [Record(HEAD, head.packed()), end]})
+        assert follower.result(10).rest() == b"short"
+
+
+def test_an_answer_that_nobody_knows_is_looked_for_once() -> None:
+    events = PausedLog()
+    app = FollowedApp({"CHATSTOP_EVENTS": events})
+    first = app.ask()
+    first.rest()
+    for task_id, user in (("unknown", "alice"), (first.task_id, "bob")):
+        events.reads = 0
+        assert app.follow(task_id, user=user).status == 404
+        assert events.reads == 1
 
 
 def test_pings_of_the_first_client_are_not_repeated_and_a_follower_has_its_own() -> (

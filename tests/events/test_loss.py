@@ -1,8 +1,10 @@
 """What happens to answers and their followers when a log or a worker is lost."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from flask_chatstop import (
     MemoryBackend,
     Owner,
     RecordRefused,
+    TaskInfo,
     TaskRecord,
 )
 from flask_chatstop.config import AppState
@@ -237,12 +240,32 @@ def test_a_refused_record_harms_no_other_answer() -> None:
 # a worker is lost
 
 
+class ForgetfulBackend(MemoryBackend):
+    """A store that can lose its data when it is looked at."""
+
+    forgets = is_away = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.has_looked = threading.Event()
+        self.has_forgotten = threading.Event()
+
+    def tasks(self, **wanted: str | None) -> list[TaskInfo]:
+        self.has_looked.set()
+        if self.is_away:
+            raise BackendError("the store is away")
+        if self.forgets:
+            self.after_fork()
+            self.has_forgotten.set()
+        return super().tasks(**wanted)
+
+
 class KilledWorker:
     """What a worker leaves behind that was killed."""
 
     def __init__(self, lease: float) -> None:
         self.events = BreakableLog()
-        self.backend = MemoryBackend(lease=lease, timeout=lease)
+        self.backend = ForgetfulBackend(lease=lease, timeout=lease)
         self.record = TaskRecord("some-id", ALICE, "killed-worker")
         self.backend.announce(self.record)
         head = Head("text/event-stream", {}, 10.0, b"", LOST, b"id: end\n\n")
@@ -259,10 +282,13 @@ class KilledWorker:
 
 
 def test_a_follower_is_told_of_a_killed_worker_when_the_lease_is_over() -> None:
-    killed = KilledWorker(lease=1.0)
+    begun = time.monotonic()
+    killed = KilledWorker(lease=3.0)
+    threading.Event().wait(1.0)  # so that no regular look falls on the end of the lease
     follower = killed.app.follow("some-id")
     assert follower.next() == b"One two "
     assert follower.next() == b"id: end\n\n"
+    assert 3.0 <= time.monotonic() - begun < 3.8
     assert not killed.is_known
     assert follower.rest() == b""
     assert killed.app.follow("some-id", "end").status == 204
@@ -289,6 +315,41 @@ def test_a_follower_is_not_told_of_the_end_while_the_lease_runs() -> None:
         end = Record(END, pack(3, [b"three"]))
         killed.events.append({log_id_of("some-id", ALICE): [end]})
         assert rest.result(10) == b"three"
+
+
+@pytest.mark.parametrize("is_away_first", [False, True])
+def test_a_store_of_tasks_that_comes_back_empty_ends_no_answer(
+    is_away_first: bool,
+) -> None:
+    killed = KilledWorker(lease=3.0)
+    follower = killed.app.follow("some-id")
+    assert follower.next() == b"One two "
+    backend, is_over = killed.backend, threading.Event()
+
+    def renew() -> None:
+        while not is_over.wait(0.1):
+            if not backend.forgets:
+                backend.renew([killed.record])
+
+    with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        renewing = pool.submit(renew)
+        stack.callback(is_over.set)
+        rest = pool.submit(follower.rest)
+        assert backend.has_looked.wait(10)
+        if is_away_first:
+            backend.is_away = True
+            is_over.wait(4.0)  # longer than the lease that was seen
+            backend.is_away = False
+        backend.forgets = True
+        assert backend.has_forgotten.wait(10)
+        is_over.wait(0.9)  # a worker renews its tasks after a second
+        backend.forgets = False
+        is_over.wait(3.0)
+        assert not rest.done()
+        end = Record(END, pack(3, [b"three"]))
+        killed.events.append({log_id_of("some-id", ALICE): [end]})
+        assert rest.result(10) == b"three"
+    renewing.result()
 
 
 def test_an_end_that_is_written_late_is_the_end() -> None:

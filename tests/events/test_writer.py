@@ -3,11 +3,13 @@
 import threading
 from typing import Any
 
+import pytest
+
 from flask_chatstop import Owner
 from flask_chatstop.events import MemoryEventLog
 from flask_chatstop.events.database import DatabaseEventLog
 from flask_chatstop.events.records import END, log_id_of, unpack
-from tests.support.follow import FollowedApp
+from tests.support.follow import FollowedApp, Gate
 from tests.support.scripts import run
 
 
@@ -27,6 +29,22 @@ def test_ends_that_were_flushed_are_written() -> None:
         is_open.set()
         assert app.chatstop.flush() is True
     assert app.follow(first.task_id).rest() == sent
+
+
+def test_much_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Gate(*["x" * 60_000] * 60)
+    app = FollowedApp(pieces=source)
+    first = app.ask()
+    follower = app.follow(first.task_id)
+    assert follower.next() == first.next()
+    monkeypatch.setattr("flask_chatstop.events.writer._BATCH", 30)
+    for number in range(0, 60, 3):
+        source.go_on(3)
+        sent = first.read_until(b"id: %d\n" % (number + 4))
+        assert follower.read_until(b"id: %d\n" % (number + 4)) == sent
+    source.go_on()
+    rest = first.rest()
+    assert follower.rest() == rest
 
 
 def test_what_a_process_has_sent_is_written_when_it_exits(sqlite_url: str) -> None:

@@ -4,8 +4,9 @@ import { DefaultChatTransport, readUIMessageStream } from "ai";
 
 const [url] = process.argv.slice(2);
 const user = { id: "u1", role: "user", parts: [{ type: "text", text: "Count" }] };
+const headers = { Authorization: "Bearer demo-key" };
 const transport = (model) =>
-  new DefaultChatTransport({ api: `${url}/api/chat`, body: { model } });
+  new DefaultChatTransport({ api: `${url}/api/chat`, body: { model }, headers });
 
 async function chat(model, { messages, onData } = {}) {
   const seen = { data: [] };
@@ -27,10 +28,31 @@ async function stopOnServer(chat) {
   const { taskId } = chat.lastMessage.metadata;
   const answer = await fetch(`${url}/v1/chat-messages/${taskId}/stop`, {
     method: "POST",
-    headers: { "Content-Type": "application/json", Authorization: "Bearer demo-key" },
+    headers: { "Content-Type": "application/json", ...headers },
     body: JSON.stringify({ user: "alice" }),
   });
   if (!answer.ok) throw new Error(await answer.text());
+}
+
+// What useChat({resume: true}) does, in a page that was loaded while the answer runs.
+async function resume(id) {
+  let resuming;
+  const page = new Chat({
+    id,
+    messages: [user],
+    transport: transport(id),
+    onData: () => stopOnServer(page),
+  });
+  const first = new Chat({
+    id,
+    transport: transport(id),
+    onData: () => (resuming = page.resumeStream()),
+  });
+  await first.sendMessage({ text: "Count" });
+  await resuming;
+  const { status, messages } = page;
+  await page.resumeStream();
+  return { first: first.lastMessage, status, messages, later: page.messages };
 }
 
 async function readStream(model) {
@@ -60,5 +82,6 @@ console.log(
     left: await chat("left", { onData: (chat) => chat.stop() }),
     failing: await chat("failing"),
     continued: await chat("continued", { messages: [user, earlier] }),
+    resumed: await resume("resumed"),
   }),
 );

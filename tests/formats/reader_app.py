@@ -31,9 +31,10 @@ class ReaderApp(Chat):
         route: str,
         make_format: Callable[[], StreamFormat],
         answers: dict[str, Make],
+        config: dict[str, object] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(config=config)
         #: The tasks by the name of their answer, each asked for once.
         self.by_name: dict[str, GenerationTask] = {}
 

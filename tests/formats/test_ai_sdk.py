@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import request
+from flask import redirect, request
 
 from flask_chatstop import GenerationTask
 from flask_chatstop.formats import UIMessageStream
@@ -51,7 +51,7 @@ def app() -> ReaderApp:
         is_continued = last["role"] == "assistant"
         return parts(message_id=last["id"] if is_continued else None)  # type: ignore[call-arg]
 
-    return ReaderApp(
+    app = ReaderApp(
         "/api/chat",
         make_format,
         {
@@ -63,9 +63,20 @@ def app() -> ReaderApp:
             "left": silent,
             "failing": failing,
             "continued": whole,
+            "resumed": silent,
         },
+        config={"CHATSTOP_EVENTS": "memory://"},
         heartbeat=0.05,
     )
+
+    @app.app.get("/api/chat/<name>/stream")
+    def resume(name: str) -> Any:
+        task = app.by_name.get(name)
+        if task is None or task.end_reason is not None:
+            return "", 204
+        return redirect(f"/v1/chat-messages/{task.id}/events?user=alice")
+
+    return app
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +143,21 @@ def test_a_stop_on_the_server_ends_the_answer_in_the_page(
     assert app.end_of("stopped").text == "One "
     # The library calls only an answer aborted that it has aborted itself.
     assert chat["finish"]["isAbort"] is False
+
+
+def test_a_page_that_resumes_gets_the_whole_answer_and_can_stop_it(
+    seen: Any, app: ReaderApp
+) -> None:
+    chat = seen["resumed"]
+    assert chat["status"] == "ready"
+    assert [message["role"] for message in chat["messages"]] == ["user", "assistant"]
+    answer = chat["messages"][1]
+    assert answer == chat["first"]
+    assert parts_of(answer) == [("text", "One ")]
+    assert answer["metadata"]["endReason"] == "stopped"
+    assert app.end_of("resumed").reason == "stopped"
+    # Once it is over, it is a message of the history.
+    assert chat["later"] == chat["messages"]
 
 
 def test_the_stop_of_the_library_is_a_client_that_leaves(

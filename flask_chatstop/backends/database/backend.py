@@ -153,6 +153,9 @@ class DatabaseBackend(StopBackend):
         }
         return self._run(lambda queries, on: queries.tasks(on, wanted))
 
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        return self._run(lambda queries, on: queries.has_ended(on, task_id, owner))
+
     def listen(
         self,
         worker_id: str,

@@ -169,20 +169,37 @@ class Queries(abc.ABC):
     ) -> list[TaskInfo]:
         """Return the running and stopping tasks with these values, the oldest first."""
         c = self._columns
-        age = (now() - c.created_at).label("age")
+        times = (now() - c.created_at).label("age"), c.expires_at - now()
         query = (
             select(c.task_id, c.owner_app, c.owner_source, c.owner_user)
-            .add_columns(c.worker_id, c.state, age)
+            .add_columns(c.worker_id, c.state, *times)
             .where(c.state.in_(["running", "stopping"]), ~self._is_expired)
             .where(*(c[k] == self._text(v) for k, v in wanted.items() if v is not None))
             .order_by(c.created_at)
         )
         found = []
-        for *texts, state, seconds in connection.execute(query):
+        for *texts, state, age, left in connection.execute(query):
             task_id, app, source, user, worker_id = map(text_of, texts)
             record = TaskRecord(task_id, Owner(app, source, user), worker_id)
-            found.append(TaskInfo(record, state == "stopping", float(seconds)))
+            is_stopping = state == "stopping"
+            found.append(TaskInfo(record, is_stopping, float(age), float(left)))
         return found
+
+    def has_ended(self, connection: Connection, task_id: str, owner: Owner) -> bool:
+        """Return whether an owner's task has ended within the retention."""
+        c = self._columns
+        values = {
+            c.task_id: task_id,
+            c.owner_app: owner.app,
+            c.owner_source: owner.source,
+            c.owner_user: owner.user,
+        }
+        query = (
+            select(c.task_id)
+            .where(c.state.not_in(["running", "stopping"]), ~self._is_expired)
+            .where(*(column == self._text(text) for column, text in values.items()))
+        )
+        return connection.execute(query).first() is not None
 
     def touch(self, connection: Connection) -> None:
         """Change no row with an UPDATE, which fails where the backend may not write."""

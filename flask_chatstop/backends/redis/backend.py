@@ -95,13 +95,18 @@ class RedisBackend(StopBackend):
         found: list[tuple[float, TaskInfo]] = []
         for call, reply in self._redis.run_all(calls):
             if reply:
-                started_at, state, packed, worker_id, age = map(_text, reply)
+                *texts, left = reply
+                started_at, state, packed, worker_id, age = map(_text, texts)
                 owner = scripts.unpacked(packed)
                 if owner.matches(app, source, user):
                     record = TaskRecord(call.task_ids[0], owner, worker_id)
-                    info = TaskInfo(record, state == "stopping", float(age))
+                    is_stopping = state == "stopping"
+                    info = TaskInfo(record, is_stopping, float(age), left / 1000)
                     found.append((float(started_at), info))
         return [info for _, info in sorted(found, key=itemgetter(0))]
+
+    def has_ended(self, task_id: str, owner: Owner) -> bool:
+        return bool(self._redis.run(scripts.has_ended(task_id, owner)))
 
     def _task_ids(self) -> list[str]:
         pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"

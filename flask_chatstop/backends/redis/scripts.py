@@ -182,8 +182,17 @@ local state, owner, worker, started_at, until_ =
 local is_open = state == 'running' or state == 'stopping'
 if is_open and not is_lapsed(state, until_) then
     local age = time[1] + time[2] / 1000000 - started_at
-    return {started_at, state, owner, worker, tostring(age)}
+    local left = redis.call('PTTL', KEYS[1])
+    if state == 'stopping' then
+        left = until_ - now
+    end
+    return {started_at, state, owner, worker, tostring(age), left}
 end
+"""
+
+_HAS_ENDED = """
+local state, owner = read(KEYS[1], 'state', 'owner')
+return owner == ARGV[1] and state ~= 'running' and state ~= 'stopping' and 1 or 0
 """
 
 ANNOUNCE = Script(_NOW + _PUT + _ANNOUNCE)
@@ -192,6 +201,7 @@ STOP = Script(_NOW + _STOP)
 END = Script(_NOW + _END)
 STOPPING = Script(_NOW + _READ + _STOPPING)
 INFO = Script(_NOW + _READ + _INFO)
+HAS_ENDED = Script(_READ + _HAS_ENDED)
 
 
 def announce(record: TaskRecord, lease: float) -> Call:
@@ -236,8 +246,13 @@ def stopping(task_ids: Iterable[str], worker_id: str) -> Iterator[Call]:
 
 
 def info(task_id: str) -> Call:
-    """Read start, state, owner, worker and age of a task that is not over."""
+    """Read start, state, owner, worker, age and lease of a task that is not over."""
     return Call(INFO, [task_id], ())
+
+
+def has_ended(task_id: str, owner: Owner) -> Call:
+    """Read whether an owner's task has ended; the answer is 1 if so."""
+    return Call(HAS_ENDED, [task_id], (_packed(owner),))
 
 
 def unpacked(owner: str) -> Owner:
