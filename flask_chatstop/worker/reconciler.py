@@ -169,6 +169,7 @@ class Reconciler:
 
     def _agree(self) -> None:
         """Tell the store all that is due, and hear what it has to tell."""
+        is_trial = not self.store_is_up
         if self._running.must_look:
             self._running.must_look = False  # before looking: it may be set meanwhile
             self._renew_at = self._sweep_at = 0.0
@@ -185,7 +186,8 @@ class Reconciler:
             # After the renewal: a store that is full may still renew.
             self._backend.check()
         self._report_ends()
-        if self._availability.found():
+        # A round in which another thread lost the store does not find it again.
+        if is_trial and self._availability.found():
             # Stops are taken from now on, and must not wait for the listener's pause.
             self._listener.retry()
 
