@@ -190,6 +190,7 @@ def test_a_second_message_hides_the_button_until_its_own_task_is_known(
         expect(stop).to_be_hidden()
         held[0].continue_()
         expect(stop).to_be_visible()
+        expect(page.locator(".assistant").last).to_have_text("".join(TOKENS).strip())
         with page.expect_response(STOP) as stopped:
             stop.click()
         assert stopped.value.headers["chatstop-outcome"] == "stopping"

@@ -10,8 +10,11 @@ from tests.providers.server import provider
 from tests.providers.site import OFFLINE
 from tests.support.paths import ROOT
 
+# By library: where it asks, and how it is asked.
 _OPENED = {
-    "litellm": """
+    "litellm": (
+        "/v1/chat/completions",
+        """
 import litellm
 upstream = litellm.completion(
     model="openai/loopback", api_base=f"{url}/v1", api_key="any", stream=True,
@@ -19,13 +22,17 @@ upstream = litellm.completion(
 )
 next(upstream)
 """,
-    "boto3": """
+    ),
+    "boto3": (
+        "/model/loopback/converse-stream",
+        """
 import boto3
 client = boto3.client("bedrock-runtime", endpoint_url=url)
 upstream = client.converse_stream(
     modelId="loopback", messages=[{"role": "user", "content": [{"text": "hello"}]}]
 )["stream"]
 """,
+    ),
 }
 _HANG_UP = """
 import sys
@@ -40,7 +47,8 @@ input()
 @pytest.mark.parametrize("library", sorted(_OPENED))
 def test_the_streams_of_a_library_are_hung_up_on(library: str) -> None:
     python = ENVIRONMENTS[0].python()
-    code = _HANG_UP.format(opened=_OPENED[library])
+    path, opened = _OPENED[library]
+    code = _HANG_UP.format(opened=opened)
     with (
         provider("silent") as upstream,
         subprocess.Popen(
@@ -50,7 +58,7 @@ def test_the_streams_of_a_library_are_hung_up_on(library: str) -> None:
             stdin=subprocess.PIPE,
         ) as process,
     ):
-        call = upstream.wait_until_settled()
+        call = upstream.wait_for_request(path, 30)
         assert call.closed.wait(30)
         process.communicate(b"\n", timeout=10)
         assert process.returncode == 0
