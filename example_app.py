@@ -15,6 +15,7 @@ set ``OPENAI_BASE_URL``, ``OPENAI_API_KEY`` and ``OPENAI_MODEL``.
 import argparse
 import functools
 import os
+import signal
 import time
 import uuid
 from collections.abc import Generator, Mapping
@@ -158,4 +159,6 @@ def built_in_model(query: str, pause: float = 0.2) -> Generator[str, None, None]
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A chat that can be stopped.")
     parser.add_argument("--port", type=int, default=5000)
+    # As Ctrl-C does it: the answers that run are reported as ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     create_app().run(port=parser.parse_args().port)

@@ -13,6 +13,11 @@ const NOTES = {
   finished: "The answer is complete.",
   stopped: "Stopped. What was said so far is kept.",
 };
+const SLOW_STOP =
+  "Stopping… The server does not react, and gives up in about a minute. A new conversation" +
+  " can begin at once.";
+/** Milliseconds until a stop is slow. */
+const PATIENCE = 5000;
 
 /** What has happened last, while no answer runs. */
 let note = "";
@@ -20,6 +25,9 @@ let note = "";
 let problem = "";
 /** Whether the draft is sent as soon as the answer that is being stopped has ended. */
 let sendsAfterEnd = false;
+/** Runs while a stop is on its way, and what it has found. */
+let timer = null;
+let isSlow = false;
 /** Settles when a new conversation, which was asked for, has begun or has not. */
 let beginning = null;
 
@@ -27,6 +35,7 @@ const page = {
   changed() {
     const { running, isStopping, exchanges } = conversation;
     const isRunning = running.length > 0;
+    timeStop(isStopping);
     welcome.hidden = exchanges.length > 0;
     hide(another, exchanges.length === 0);
     hide(stop, !isRunning);
@@ -59,7 +68,21 @@ connection.onChange = page.changed;
 
 function whatHappens(isRunning, isStopping) {
   if (!isRunning) return note;
-  return isStopping ? "Stopping…" : "Answering…";
+  if (!isStopping) return "Answering…";
+  return isSlow ? SLOW_STOP : "Stopping…";
+}
+
+/** Say more if a stop takes long: the process that answered may have been killed. */
+function timeStop(isStopping) {
+  if (isStopping === (timer !== null)) return;
+  clearTimeout(timer);
+  isSlow = false;
+  timer = isStopping ? setTimeout(stopIsSlow, PATIENCE) : null;
+}
+
+function stopIsSlow() {
+  isSlow = true;
+  page.changed();
 }
 
 function setText(element, text) {

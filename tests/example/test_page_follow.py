@@ -287,6 +287,29 @@ def test_a_worker_that_is_killed_ends_its_answer_in_every_tab(
             each.problems.clear()
 
 
+def test_a_stop_that_no_worker_hears_says_what_to_do(
+    open_tab: Open, browser: Browser, model: Provider, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/chatstop.db"
+    with (
+        example(
+            tmp_path, OPENAI_BASE_URL=model.url, FLASK_CHATSTOP_BACKEND=store
+        ) as server,
+        browser.new_context() as context,
+    ):
+        tab = open_tab(context, server.url)
+        tab.say("Hello")
+        tab.streams()
+        [pid] = server.workers()
+        os.kill(int(pid), signal.SIGKILL)
+        tab.page.keyboard.press("Escape")
+        expect(tab.status).to_contain_text("new conversation", timeout=20_000)
+        tab.page.get_by_role("button", name="New conversation").click()
+        expect(tab.stop).to_be_hidden()
+        expect(tab.status).to_have_text("This is a new conversation.")
+        tab.problems.clear()
+
+
 def test_an_answer_is_followed_through_every_worker(
     open_tab: Open, browser: Browser, model: Provider, tmp_path: Path
 ) -> None:
