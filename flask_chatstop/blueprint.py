@@ -80,6 +80,11 @@ class ChatStop(TaskControl, Blueprint):
         format: Callable[[], StreamFormat] = DifyEvents,
         **options: Any,
     ) -> None:
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"The name is a {type(name).__name__}. ChatStop is a blueprint: call"
+                " app.register_blueprint(ChatStop())."
+            )
         super().__init__(name, __name__, **options)
         source = source_of(auth) if source is None else source
         user_loader = user_loader or getattr(auth, "user_loader", None)
@@ -132,6 +137,7 @@ class ChatStop(TaskControl, Blueprint):
         for view in (self._stop_route, self._events_route):
             for rule in self._rules(app, view):
                 rule.methods = AnyMethod(rule.methods or ())
+                self._check_alone(app, rule)
         if state.keys is None and self._needs_keys:
             raise ConfigurationError(
                 "No request could be authenticated: set CHATSTOP_API_KEYS, like"
@@ -154,6 +160,21 @@ class ChatStop(TaskControl, Blueprint):
         for rule in app.url_map.iter_rules():
             if app.view_functions.get(rule.endpoint) == view.dispatch:
                 yield rule
+
+    def _check_alone(self, app: Flask, rule: Rule) -> None:
+        # The first one would answer, and know no task of the other.
+        for other in app.url_map.iter_rules():
+            view = getattr(app.view_functions.get(other.endpoint), "__self__", None)
+            if (
+                isinstance(view, StopRoute | EventsRoute)
+                and other is not rule
+                and (other.rule, other.subdomain, other.host)
+                == (rule.rule, rule.subdomain, rule.host)
+            ):
+                raise ConfigurationError(
+                    f"{rule.endpoint!r} and {other.endpoint!r} have the same route,"
+                    f" {rule.rule}; give one of them another url_prefix."
+                )
 
     def _state(self) -> AppState:
         state = current_app.extensions.get("chatstop")
@@ -196,6 +217,10 @@ def _check(
         raise ConfigurationError(
             f"format is a {type(format).__name__}; give it a class, like PlainText, or"
             " a function that makes a format."
+        )
+    if isinstance(auth, type):
+        raise ConfigurationError(
+            f"auth is a class; give it an object, like {auth.__name__}(...)."
         )
     if auth is not None and not (
         hasattr(auth, "login_required") and hasattr(auth, "current_user")

@@ -106,3 +106,15 @@ def _unrun(name: str, callback: object) -> str:
         f"{name} is only called, and {called} is async or a generator: its code would"
         " not run. Give it a plain function, which may call asyncio.run()."
     )
+
+
+def byte_count(name: str, value: object) -> int:
+    """Return a number of bytes.
+
+    :raises ConfigurationError: it is none, or below 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(
+            f"{name} is {value!r}; set it to a number of bytes above 0."
+        )
+    return value

@@ -50,7 +50,7 @@ from dataclasses import dataclass
 from flask import Flask, has_request_context, request
 
 from flask_chatstop.backends import MemoryBackend, StopBackend, backend_from_url
-from flask_chatstop.checks import seconds
+from flask_chatstop.checks import byte_count, seconds
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.events import (
     MAX_BYTES,
@@ -198,6 +198,8 @@ def _backend(app: Flask) -> StopBackend:
 def _events(app: Flask) -> EventLog | None:
     events = app.config.get("CHATSTOP_EVENTS")
     max_bytes = app.config.get("CHATSTOP_EVENTS_MAX_BYTES")
+    if max_bytes is not None:
+        byte_count("CHATSTOP_EVENTS_MAX_BYTES", max_bytes)
     if isinstance(events, EventLog) and max_bytes is not None:
         raise ConfigurationError(
             "CHATSTOP_EVENTS_MAX_BYTES has no effect on a CHATSTOP_EVENTS that is an"

@@ -124,7 +124,10 @@ class TaskControl(abc.ABC):
         :raises ConfigurationError: no app is given and nobody is authenticated, or
             ``wait`` is not a number of seconds.
         :raises InvalidParam: the user or the app is invalid.
+        :raises TypeError: it is a task, not an id.
         """
+        if isinstance(task_id, GenerationTask):
+            raise TypeError("task_id is a task; give its id, task.id.")
         worker = self._state().worker
         owner = self._owner(user, app)
         if wait:

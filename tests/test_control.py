@@ -91,6 +91,17 @@ def test_the_waits_of_the_app_are_not_limited_as_those_of_clients_are() -> None:
         assert set(pool.map(stop, tasks)) == {StopOutcome.STOPPED}
 
 
+def test_a_task_in_place_of_its_id_is_refused() -> None:
+    chat = Chat()
+    task = begin(chat)
+    with (
+        chat.app.app_context(),
+        pytest.raises(TypeError, match=r"give its id, task\.id"),
+    ):
+        chat.chatstop.stop(task, **ALICE)  # type: ignore[arg-type]
+    assert not task.stopped
+
+
 @pytest.mark.parametrize(
     "options",
     [{"user": "bob", "app": "demo"}, {"user": "alice", "app": "other"}],

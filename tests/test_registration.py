@@ -11,6 +11,7 @@ from flask_chatstop import (
     ChatStop,
     ConfigurationError,
     MemoryBackend,
+    SingleUserAuth,
 )
 from tests.support.apps import make_app, start, stop
 from tests.support.chat import AUTH, KEYS, Chat
@@ -35,6 +36,8 @@ from tests.support.chat import AUTH, KEYS, Chat
         ("CHATSTOP_CLIENT_TIMEOUT", 0),
         ("CHATSTOP_OPERATION_TIMEOUT", 0),
         ("CHATSTOP_OPERATION_TIMEOUT", "2s"),
+        ("CHATSTOP_EVENTS_MAX_BYTES", "8 MiB"),
+        ("CHATSTOP_EVENTS_MAX_BYTES", 0),
     ],
 )
 def test_a_wrong_value_is_an_error_that_says_what_to_set(name: str, value: Any) -> None:
@@ -122,6 +125,24 @@ def test_several_on_one_app_cannot_stop_each_others_tasks() -> None:
     assert not api_task.stopped and not web_task.stopped
     assert stop(client, web_task.id, "/web") == 200
     assert stop(client, api_task.id, "/v1") == 200
+
+
+@pytest.mark.parametrize("events", [None, "memory://"])
+def test_two_at_one_url_are_refused(events: str | None) -> None:
+    app = make_app(CHATSTOP_EVENTS=events)
+    app.register_blueprint(ChatStop("one"), url_prefix="/chat")
+    with pytest.raises(ConfigurationError, match=r"'two.stop' and 'one.stop' have the"):
+        app.register_blueprint(ChatStop("two"), url_prefix="/chat")
+
+
+def test_a_class_in_place_of_an_object_is_told_how_to_make_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"like SingleUserAuth\(\.\.\.\)"):
+        ChatStop(auth=SingleUserAuth)  # type: ignore[arg-type]
+
+
+def test_an_app_in_place_of_a_name_is_told_how_to_register() -> None:
+    with pytest.raises(ConfigurationError, match=r"app\.register_blueprint\(ChatStop"):
+        ChatStop(Flask("app"))  # type: ignore[arg-type]
 
 
 def test_one_blueprint_twice_on_an_app_is_one_chat_under_two_urls() -> None:

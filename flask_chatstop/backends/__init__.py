@@ -62,7 +62,7 @@ def backend_from_url(
         return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
     raise ConfigurationError(
         f"No backend has the scheme {scheme!r}; use a URL that begins with memory://,"
-        f" {'://, '.join(DATABASES)}:// or redis://."
+        f" {'://, '.join((*DATABASES, *REDIS_SCHEMES))}://."
     )
 
 

@@ -51,5 +51,5 @@ def events_from_url(
         )
     raise ConfigurationError(
         f"No log of answers has the scheme {scheme!r}; use a URL that begins with"
-        f" memory://, {'://, '.join(DATABASES)}:// or redis://."
+        f" memory://, {'://, '.join((*DATABASES, *REDIS_SCHEMES))}://."
     )

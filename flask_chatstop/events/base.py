@@ -5,8 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from flask_chatstop.checks import seconds
-from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.checks import byte_count, seconds
 from flask_chatstop.events.records import Record
 
 #: Bytes of one answer that are kept, unless told otherwise.
@@ -56,12 +55,7 @@ class EventLog(abc.ABC):
     ) -> None:
         self.retention = seconds("retention", retention)
         self.timeout = seconds("timeout", timeout)
-        is_number = isinstance(max_bytes, int) and not isinstance(max_bytes, bool)
-        if not is_number or max_bytes < 1:
-            raise ConfigurationError(
-                f"max_bytes is {max_bytes!r}; set it to a number of bytes above 0."
-            )
-        self.max_bytes = max_bytes
+        self.max_bytes = byte_count("max_bytes", max_bytes)
 
     @abc.abstractmethod
     def append(self, logs: Mapping[str, Sequence[Record]]) -> set[str]:

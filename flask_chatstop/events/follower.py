@@ -122,6 +122,8 @@ class Follower(Iterator[bytes]):
                 yield self._head.lost
             self._is_in_gap = is_loss
             yield from found.after(self._position)
+            if self._is_over and self._position > found.last:
+                yield from found.frames[-1:]  # the client named a later position
             last = record.number if is_loss else found.last
             self._position = max(self._position, last)
 

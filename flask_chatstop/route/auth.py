@@ -82,8 +82,9 @@ class Caller:
         if not is_id(app):
             raise ConfigurationError(
                 f"current_user() of {self.name!r} returned a {type(app).__name__}: put"
-                " the view behind login_required, and have current_user() return the"
-                f" app's name, a string of 1 to {MAX_ID} characters."
+                " the view behind login_required, which stands between it and its"
+                " route. An auth of your own has to return the app's name, a string of"
+                f" 1 to {MAX_ID} characters."
             )
         return Owner(app, self.source, user)
 
@@ -98,7 +99,8 @@ class Caller:
         is_valid = isinstance(user, str | int | UUID) and not isinstance(user, bool)
         if user is not None and not (is_valid and is_id(str(user))):
             raise ConfigurationError(
-                f"The user_loader of {self.name!r} must return a string of 1 to"
-                f" {MAX_ID} characters, a number, a UUID, or None."
+                f"The user of {self.name!r} is a {type(user).__name__}. Its auth or"
+                f" user_loader must return a string of 1 to {MAX_ID} characters, an"
+                " integer, a UUID, or None."
             )
         return None if user is None else str(user)

@@ -99,7 +99,7 @@ class SessionAuth(PageAuth):
     It guards views behind ``chatstop.login_required`` and the stop, and nothing else.
 
     :param user: the key in the session, or a function that returns the user: a
-        string, a number, a :class:`~uuid.UUID`, or ``None``.
+        string, an integer, a :class:`~uuid.UUID`, or ``None``.
     :param app: the app's name in the owner of a task, by default the name of the
         Flask app. Apps that share a store need different names.
     :param origins: other origins whose pages may send requests, like

@@ -153,6 +153,17 @@ def test_a_client_that_has_read_more_than_was_written_waits_for_the_rest() -> No
         assert follower.result(10).rest() == rest
 
 
+def test_a_client_that_names_a_position_after_the_end_gets_the_end() -> None:
+    gate = Gate("One")
+    app = FollowedApp(pieces=gate)
+    first = app.ask()
+    first.next()
+    follower = app.follow(first.task_id, 999)
+    gate.go_on(2)
+    first.rest()
+    assert b"event: end" in follower.rest()
+
+
 class PausedLog(MemoryEventLog):
     """A log that takes its time."""
 

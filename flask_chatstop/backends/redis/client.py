@@ -78,6 +78,8 @@ def connect(url: str, timeout: float) -> Any:
             _, _, path, _, fragment = urlsplit(f"//{address}")
             if has_unquoted_at(url) or "@" in path + fragment:
                 raise ValueError("a password with an unquoted character")
+            if path.strip("/"):
+                int(path.strip("/"))  # redis-py would take another path for database 0
         client = Redis.from_url(f"{scheme}://{address}", **options)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
@@ -85,8 +87,9 @@ def connect(url: str, timeout: float) -> Any:
         # Their message is left out, since it may quote the password of the URL.
         raise ConfigurationError(
             "The Redis URL is invalid; write it like"
-            " redis://user:password@host:6379/0, with %XX for /, @, # and ? in a"
-            " password, and redis-py's options after a question mark."
+            " redis://user:password@host:6379/0, with the number of the database after"
+            " the slash, %XX for /, @, # and ? in a password, and redis-py's options"
+            " after a question mark."
         ) from None
     return client
 

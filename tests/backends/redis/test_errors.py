@@ -29,7 +29,8 @@ from tests.support.servers.redis import RedisServer
     "url",
     ["redis://:sec/ret@host", "redis://host?timeout=secret", "redis://h?secret=1",
      "redis://[sec", "rediss://host?ssl_cert_reqs=secret", "redis://u:a@secret@host",
-     "redis://:1/secret@host", "redis://:1?secret@host", "redis://:1#secret@host"],
+     "redis://:1/secret@host", "redis://:1?secret@host", "redis://:1#secret@host",
+     "redis://host/secret"],
 )  # fmt: skip
 def test_a_url_that_cannot_be_read_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="is invalid") as caught:
