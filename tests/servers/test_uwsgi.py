@@ -70,6 +70,8 @@ def test_the_settings_on_the_page_about_deploying_serve(
         *("--pythonpath", ".", str(tmp_path / "uwsgi.ini")),
     ]
     with serving(tmp_path, *command, **environ) as server:
+        # A worker that still imports the app does not end at SIGTERM.
+        wait_until(lambda: server.log.read_text().count(") ready in ") == 4, 30)
         reader = Reader(server)
         response = server.stop_elsewhere(reader.until(TOKENS[-1]), reader.pid)
         assert response.headers["Chatstop-Outcome"] == "stopping"
