@@ -8,7 +8,6 @@ ROWS = (
     "stop_latency",
     "library_stops",
     "chunk",
-    "follow",
     "tracking",
     "async_sources",
     "route",
@@ -18,6 +17,7 @@ ROWS = (
     "traffic",
     "table_size",
     "many_workers",
+    "follow",
 )
 #: Those that take long, and are measured only if asked for.
 LONG_ROWS = ("fuzz",)
