@@ -204,13 +204,18 @@ def test_a_message_right_after_new_conversation_is_the_first_one_of_it(
     expect(tab.alert).to_be_empty()
 
 
-def test_a_message_does_not_get_into_a_conversation_that_is_not_shown(
-    open_tab: Open, tab: Tab, model: Provider
-) -> None:
+def phone_beside(tab: Tab, open_tab: Open, model: Provider) -> Tab:
+    """Say something in a tab, and open the conversation on another device."""
     model.then = "end"
     tab.say("Hello")
     expect(tab.answer()).to_have_text(SAID.strip())
-    phone = open_tab(storage_state=tab.page.context.storage_state())
+    return open_tab(storage_state=tab.page.context.storage_state())
+
+
+def test_a_message_does_not_get_into_a_conversation_that_is_not_shown(
+    open_tab: Open, tab: Tab, model: Provider
+) -> None:
+    phone = phone_beside(tab, open_tab, model)
     phone.page.get_by_role("button", name="New conversation").click()
     expect(phone.answer()).to_have_count(0)
     tab.say("For the old one")
@@ -223,10 +228,7 @@ def test_a_message_does_not_get_into_a_conversation_that_is_not_shown(
 def test_a_message_on_its_way_does_not_disturb_a_conversation_begun_elsewhere(
     open_tab: Open, tab: Tab, model: Provider
 ) -> None:
-    model.then = "end"
-    tab.say("Hello")
-    expect(tab.answer()).to_have_text(SAID.strip())
-    phone = open_tab(storage_state=tab.page.context.storage_state())
+    phone = phone_beside(tab, open_tab, model)
     held: list[Route] = []
     tab.page.route(
         CHAT,

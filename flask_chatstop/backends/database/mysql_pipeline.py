@@ -12,7 +12,7 @@ from flask_chatstop.backends.database.statements import is_servers
 
 def can_pipeline(driver: Any) -> bool:
     """Return whether a connection is PyMySQL's, and leads to MariaDB."""
-    names = ("_execute_command", "_read_query_result", "_next_seq_id")
+    names = ("_execute_command", "_read_query_result", "_next_seq_id", "_result")
     if not all(hasattr(driver, name) for name in names):
         return False
     return "MariaDB" in driver.get_server_info()
