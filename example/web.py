@@ -23,7 +23,7 @@ from flask import (
 from example.conversations import Conversations
 from flask_chatstop import BackendError, ChatStop, SessionAuth, chat_response
 
-#: Yields the pieces of an answer.
+#: Yields the chunks of an answer.
 Ask = Callable[[str], Generator[str, None, None]]
 
 web = ChatStop("web", auth=SessionAuth("user", app="chat-page"))

@@ -10,9 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import Rule
 
-from flask_chatstop.checks import MAX_ID, is_id
 from flask_chatstop.cli import commands
-from flask_chatstop.config import AppState
 from flask_chatstop.control import TaskControl
 from flask_chatstop.errors import (
     BackendError,
@@ -25,10 +23,12 @@ from flask_chatstop.generation.request_tasks import end_if_raised
 from flask_chatstop.generation.task import TaskStopped
 from flask_chatstop.openapi import document
 from flask_chatstop.response import stopped_response
+from flask_chatstop.route.arguments import check_arguments
 from flask_chatstop.route.auth import Authenticator, Caller, bearer_auth, source_of
 from flask_chatstop.route.events import EventsRoute
 from flask_chatstop.route.responses import RouteError, error_response
 from flask_chatstop.route.stop import METHODS, AnyMethod, StopRoute
+from flask_chatstop.state import AppState
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,7 +88,7 @@ class ChatStop(TaskControl, Blueprint):
         super().__init__(name, __name__, **options)
         source = source_of(auth) if source is None else source
         user_loader = user_loader or getattr(auth, "user_loader", None)
-        _check(source, auth, user_loader, routes, format)
+        check_arguments(source, auth, user_loader, routes, format)
         self._make_format = format
         self.source = source
         self._needs_keys = auth is None
@@ -188,51 +188,6 @@ class ChatStop(TaskControl, Blueprint):
     def _app_of(self, key: object) -> str | None:
         keys = self._state().keys
         return None if keys is None else keys.app_of(key)
-
-
-def _check(
-    source: object,
-    auth: object,
-    user_loader: object,
-    routes: Sequence[str],
-    format: object,
-) -> None:
-    """Refuse invalid arguments of a ``ChatStop``.
-
-    :raises ConfigurationError: one of them is invalid.
-    """
-    if not is_id(source):
-        raise ConfigurationError(
-            f"source is {source!r}; give it a string of 1 to {MAX_ID} characters."
-        )
-    if isinstance(routes, str) or not routes or not all(map(_is_route, routes)):
-        raise ConfigurationError(
-            f'routes is {routes!r}; give it a list, like ["chat-messages"].'
-        )
-    if user_loader is not None and not callable(user_loader):
-        raise ConfigurationError(
-            f"user_loader is a {type(user_loader).__name__}; give it a function."
-        )
-    if not callable(format):
-        raise ConfigurationError(
-            f"format is a {type(format).__name__}; give it a class, like PlainText, or"
-            " a function that makes a format."
-        )
-    if isinstance(auth, type):
-        raise ConfigurationError(
-            f"auth is a class; give it an object, like {auth.__name__}(...)."
-        )
-    if auth is not None and not (
-        hasattr(auth, "login_required") and hasattr(auth, "current_user")
-    ):
-        raise ConfigurationError(
-            f"auth is a {type(auth).__name__}; give it an object of flask-httpauth,"
-            " or one with login_required and current_user()."
-        )
-
-
-def _is_route(route: object) -> bool:
-    return isinstance(route, str) and bool(re.fullmatch(r"[^<>]*[^<>/][^<>]*", route))
 
 
 def _answer_stopped(error: TaskStopped) -> Response:

@@ -40,29 +40,21 @@ These keys of ``app.config`` are read:
     How much is kept of one answer. Default 8 MiB.
 ``CHATSTOP_TRACK_CALLS``
     Hang up on every HTTP call that the source of a stopped task has open, whatever
-    library makes it. Hooks into httpcore, httpcore2 and urllib3. Default ``True``.
+    library makes it. Hooks into httpcore, httpcore2, urllib3 and aiohttp. Default
+    ``True``.
 """
 
 import difflib
-import logging
-from dataclasses import dataclass
 
-from flask import Flask, has_request_context, request
+from flask import Flask
 
-from flask_chatstop.backends import MemoryBackend, StopBackend, backend_from_url
+from flask_chatstop.backends import StopBackend, backend_from_url
 from flask_chatstop.checks import byte_count, seconds
 from flask_chatstop.errors import ConfigurationError
-from flask_chatstop.events import (
-    MAX_BYTES,
-    EventLog,
-    MemoryEventLog,
-    events_from_url,
-)
-from flask_chatstop.events.writer import EventWriter
-from flask_chatstop.keys import ApiKeys
-from flask_chatstop.worker import DisabledWorker, Worker
+from flask_chatstop.events import MAX_BYTES, EventLog, events_from_url
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _SECONDS = {
     "CHATSTOP_LEASE": 60.0,
@@ -82,82 +74,11 @@ _OTHERS = (
 )
 
 
-@dataclass(slots=True)
-class AppState:
-    """The state that every :class:`ChatStop` of one app shares.
+def backend_of(app: Flask) -> StopBackend:
+    """Return the store of tasks, which connects when it is used.
 
-    :param is_enabled: whether there are routes, a store and threads.
-    :param keys: ``None`` if the app configures no API key.
-    :param client_timeout: seconds that a client may acknowledge nothing.
-    :param tracks_calls: whether a stop hangs up on the calls that a source makes.
-    :param event_writer: keeps answers as they are sent; ``None`` if they are not kept.
+    :raises ConfigurationError: a value is invalid; the same for all that is read here.
     """
-
-    is_enabled: bool
-    worker: Worker
-    event_writer: EventWriter | None
-    keys: ApiKeys | None
-    missing_ok: bool
-    client_timeout: float
-    tracks_calls: bool
-    told_of_processes: bool = False
-
-    @classmethod
-    def of(cls, app: Flask) -> "AppState":
-        """Return the state of an app, made from its configuration the first time.
-
-        :raises ConfigurationError: a value is invalid; says what to set.
-        """
-        state = app.extensions.get("chatstop")
-        if not isinstance(state, cls):
-            state = app.extensions["chatstop"] = cls._from_config(app)
-        return state
-
-    def warn_of_processes(self) -> None:
-        """Log an error, once, if stops may reach a process that knows no task."""
-        if (
-            self.told_of_processes
-            or not has_request_context()
-            or not request.environ.get("wsgi.multiprocess")
-        ):
-            return
-        self.told_of_processes = True
-        if isinstance(self.worker.backend, MemoryBackend):
-            logger.error(
-                "This server runs several processes, but the memory backend serves one:"
-                " a stop that reaches another process does not find its task. Set"
-                " CHATSTOP_BACKEND to a store that they share, or run one process with"
-                " many threads."
-            )
-        writer = self.event_writer
-        if writer is not None and isinstance(writer.events, MemoryEventLog):
-            logger.error(
-                "This server runs several processes, but CHATSTOP_EVENTS is the memory"
-                " of one: who comes back to an answer through another process does not"
-                " find it. Set CHATSTOP_EVENTS to a store that they share."
-            )
-
-    @classmethod
-    def _from_config(cls, app: Flask) -> "AppState":
-        keys = app.config.get("CHATSTOP_API_KEYS")
-        is_enabled = _flag(app, "CHATSTOP_ENABLED", default=True)
-        kind = Worker if is_enabled else DisabledWorker
-        backend = _backend(app)
-        sweep_interval = _seconds(app, "CHATSTOP_SWEEP_INTERVAL", longest=backend.lease)
-        events = _events(app)
-        _warn_of_unknown_keys(app)
-        return cls(
-            is_enabled=is_enabled,
-            worker=kind(backend, sweep_interval=sweep_interval),
-            event_writer=EventWriter(events) if events and is_enabled else None,
-            keys=None if keys is None else ApiKeys(keys),
-            missing_ok=_flag(app, "CHATSTOP_MISSING_OK", default=False),
-            client_timeout=_seconds(app, "CHATSTOP_CLIENT_TIMEOUT"),
-            tracks_calls=_flag(app, "CHATSTOP_TRACK_CALLS", default=True),
-        )
-
-
-def _backend(app: Flask) -> StopBackend:
     backend = app.config.get("CHATSTOP_BACKEND", "memory://")
     if isinstance(backend, StopBackend):
         for name in (
@@ -183,11 +104,11 @@ def _backend(app: Flask) -> StopBackend:
             f"CHATSTOP_BACKEND is a {type(backend).__name__}; set it to a URL like"
             " memory:// or to an instance of StopBackend."
         )
-    lease = _seconds(app, "CHATSTOP_LEASE")
+    lease = seconds_of(app, "CHATSTOP_LEASE")
     times = {
         "lease": lease,
-        "retention": _seconds(app, "CHATSTOP_RETENTION"),
-        "timeout": _seconds(app, "CHATSTOP_OPERATION_TIMEOUT", longest=lease),
+        "retention": seconds_of(app, "CHATSTOP_RETENTION"),
+        "timeout": seconds_of(app, "CHATSTOP_OPERATION_TIMEOUT", longest=lease),
     }
     try:
         return backend_from_url(backend, **times)
@@ -195,7 +116,8 @@ def _backend(app: Flask) -> StopBackend:
         raise ConfigurationError(f"CHATSTOP_BACKEND: {error}") from error
 
 
-def _events(app: Flask) -> EventLog | None:
+def events_of(app: Flask) -> EventLog | None:
+    """Return the log of answers, if answers are to be kept."""
     events = app.config.get("CHATSTOP_EVENTS")
     max_bytes = app.config.get("CHATSTOP_EVENTS_MAX_BYTES")
     if max_bytes is not None:
@@ -215,15 +137,15 @@ def _events(app: Flask) -> EventLog | None:
     try:
         return events_from_url(
             events,
-            retention=_seconds(app, "CHATSTOP_RETENTION"),
-            timeout=_seconds(app, "CHATSTOP_OPERATION_TIMEOUT"),
+            retention=seconds_of(app, "CHATSTOP_RETENTION"),
+            timeout=seconds_of(app, "CHATSTOP_OPERATION_TIMEOUT"),
             max_bytes=MAX_BYTES if max_bytes is None else max_bytes,
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"CHATSTOP_EVENTS: {error}") from error
 
 
-def _seconds(app: Flask, name: str, *, longest: float | None = None) -> float:
+def seconds_of(app: Flask, name: str, *, longest: float | None = None) -> float:
     """Return a number of seconds; the default gives way to ``longest``."""
     value = app.config.get(name)
     if value is None:
@@ -237,7 +159,8 @@ def _seconds(app: Flask, name: str, *, longest: float | None = None) -> float:
     return found
 
 
-def _warn_of_unknown_keys(app: Flask) -> None:
+def warn_of_unknown_keys(app: Flask) -> None:
+    """Log each key that begins like ours and is none, with the one that was meant."""
     known = {*_SECONDS, *_OTHERS}
     for name in sorted(key for key in app.config if key.startswith("CHATSTOP_")):
         if name not in known:
@@ -246,8 +169,12 @@ def _warn_of_unknown_keys(app: Flask) -> None:
             logger.warning("%s is no setting of chatstop%s", name, advice)
 
 
-def _flag(app: Flask, name: str, *, default: bool) -> bool:
+def flag(app: Flask, name: str, *, default: bool) -> bool:
+    """Return a setting that is either on or off."""
     value = app.config.get(name, default)
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name} is {value!r}; set it to True or False.")
+        raise ConfigurationError(
+            f"{name} is {value!r}; set it to True or False, or in an environment"
+            " variable to true or false."
+        )
     return value

@@ -5,20 +5,19 @@ import time
 import uuid
 from collections.abc import Callable
 
-from flask import has_request_context
-
-from flask_chatstop.backends import Owner, StopOutcome, TaskInfo, TaskRecord
+from flask_chatstop.backends import StopOutcome, TaskInfo, TaskRecord
 from flask_chatstop.checks import MAX_ID, is_id, is_task_id, seconds
-from flask_chatstop.config import AppState
-from flask_chatstop.errors import ConfigurationError, InvalidParam, NotLoggedIn
+from flask_chatstop.errors import InvalidParam
 from flask_chatstop.formats import StreamFormat
 from flask_chatstop.generation.client_timeout import set_client_timeout
 from flask_chatstop.generation.request_tasks import end_with_request
 from flask_chatstop.generation.task import GenerationTask
+from flask_chatstop.owners import loaded_user, owner_of, whose
 from flask_chatstop.route.auth import Caller
 from flask_chatstop.route.reconnect import refuse_reconnect
-from flask_chatstop.route.stop import check_user, tell_receivers, this_app
+from flask_chatstop.route.stop import tell_receivers, this_app
 from flask_chatstop.servers import warn_of_server
+from flask_chatstop.state import AppState
 
 
 class TaskControl(abc.ABC):
@@ -71,10 +70,10 @@ class TaskControl(abc.ABC):
         refuse_reconnect()
         state = self._state()
         if app is None and user is not None:
-            loaded = self._loaded_user()
+            loaded = loaded_user(self._caller)
             if loaded not in (None, user):
                 raise InvalidParam("user is not the user of the user_loader.")
-        owner = self._owner(user, app)
+        owner = owner_of(self._caller, user, app)
         if task_id is None:
             task_id = str(uuid.uuid4())
         elif not is_task_id(task_id):
@@ -129,7 +128,7 @@ class TaskControl(abc.ABC):
         if isinstance(task_id, GenerationTask):
             raise TypeError("task_id is a task; give its id, task.id.")
         worker = self._state().worker
-        owner = self._owner(user, app)
+        owner = owner_of(self._caller, user, app)
         if wait:
             wait = seconds("wait", wait)
         if not is_id(task_id):
@@ -160,7 +159,7 @@ class TaskControl(abc.ABC):
         :raises TypeError: both a user and ``everybody`` are given.
         """
         worker = self._state().worker
-        app, user = self._whose(user, app, everybody)
+        app, user = whose(self._caller, user, app, everybody)
         stopped = worker.stop_all(app=app, source=self.source, user=user)
         for record in stopped:
             tell_receivers(record.task_id, record.owner, StopOutcome.STOPPING)
@@ -178,7 +177,7 @@ class TaskControl(abc.ABC):
         The parameters and errors are those of :meth:`stop_all`.
         """
         worker = self._state().worker
-        app, user = self._whose(user, app, everybody)
+        app, user = whose(self._caller, user, app, everybody)
         return worker.tasks(app=app, source=self.source, user=user)
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -197,46 +196,3 @@ class TaskControl(abc.ABC):
         is_written = state.event_writer is None or state.event_writer.flush(timeout)
         left = max(0.0, deadline - time.monotonic())
         return state.worker.flush(left) and is_written
-
-    def _whose(
-        self, user: str | None, app: str | None, everybody: bool
-    ) -> tuple[str | None, str | None]:
-        """Return the app and the user whose tasks are meant; ``None`` for all."""
-        if everybody is not True:
-            owner = self._owner(user, app)
-            return owner.app, owner.user
-        if user is not None:
-            raise TypeError("Pass user or everybody=True, not both.")
-        return None if app is None else _check_app(app), None
-
-    def _owner(self, user: str | None, app: str | None) -> Owner:
-        user = check_user(self._loaded_user() if user is None else user)
-        if app is not None:
-            return Owner(_check_app(app), self.source, user)
-        try:
-            return self._caller.owner(user)
-        except (ConfigurationError, RuntimeError) as error:
-            if has_request_context():
-                raise
-            raise ConfigurationError(
-                "No request says which app it is for: give app=, the name behind the"
-                " API key."
-            ) from error
-
-    def _loaded_user(self) -> str | None:
-        """Return the user of the ``user_loader``, ``None`` without one or a request.
-
-        :raises NotLoggedIn: nobody is logged in.
-        """
-        if self._caller.user_loader is None or not has_request_context():
-            return None
-        loaded = self._caller.loaded_user()
-        if loaded is None:
-            raise NotLoggedIn("The user_loader returned no user: nobody is logged in.")
-        return loaded
-
-
-def _check_app(app: object) -> str:
-    if not is_id(app):
-        raise InvalidParam(f"app must be a string of 1 to {MAX_ID} characters.")
-    return app

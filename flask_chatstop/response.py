@@ -1,6 +1,5 @@
 """The response that streams an answer, until it ends or is stopped."""
 
-import logging
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
@@ -10,12 +9,13 @@ from flask import Response, has_request_context, request
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_callable, seconds
 from flask_chatstop.formats import DifyEvents, StreamFormat
-from flask_chatstop.formats.recorded import record
+from flask_chatstop.formats.recorded import RecordedFormat, record
 from flask_chatstop.formats.stream import FormattedStream, end_frame
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.task import GenerationTask
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def stream_response(
@@ -34,8 +34,8 @@ def stream_response(
     the URL of its stop. If the source fails, the error is logged, and the client does
     not see its text.
 
-    :param chunks: the pieces of the answer, an iterable or an async iterable of
-        strings, or of what else the format sends; ``None`` and ``""`` are skipped.
+    :param chunks: the source: an iterable or an async iterable of strings, or of other
+        values that the format sends. ``None`` and ``""`` are skipped.
     :param format: how the answer is sent, an object of :mod:`flask_chatstop.formats`
         that is new for each answer; by default that of the ``ChatStop``.
     :param upstream: a response to hang up on that the source has not opened itself,
@@ -51,8 +51,9 @@ def stream_response(
     :raises ConfigurationError: the heartbeat is not a number above 0, or the format was
         used before.
     :raises RuntimeError: the task already has a stream.
-    :raises TypeError: ``task`` is not a task, the source is not iterable, ``format`` is
-        not a format, or ``on_end`` is async or cannot be called with one argument.
+    :raises TypeError: ``task`` is not a task; the source is not iterable, or is a text,
+        a mapping or a whole answer; ``format`` is not a format; or ``on_end`` is async
+        or cannot be called with one argument.
     :raises ValueError: ``on_disconnect`` has another value.
     """
     if on_disconnect not in ("stop", "continue"):
@@ -78,7 +79,7 @@ def stream_response(
         heartbeat,
         continues=on_disconnect == "continue" and not _is_head(),
     )
-    response = _response(task, format, body)
+    response = _response(task, format, sent, body)
     # The app may wrap the stream in an iterator of its own that has no close().
     response.call_on_close(body.close)
     return response
@@ -86,7 +87,7 @@ def stream_response(
 
 def chat_response(
     task: GenerationTask,
-    pieces: Iterable[Any] | AsyncIterable[Any],
+    chunks: Iterable[Any] | AsyncIterable[Any],
     *,
     upstream: object | None = None,
     on_end: Callable[[GenerationEnd], object] | None = None,
@@ -108,7 +109,7 @@ def chat_response(
     """
     return stream_response(
         task,
-        pieces,
+        chunks,
         format=DifyEvents(
             message_id=message_id, conversation_id=conversation_id, metadata=metadata
         ),
@@ -125,7 +126,7 @@ def stopped_response(task: GenerationTask) -> Response:
     format = _checked(task.make_format())
     format.attach(task)
     sent = record(format, task, 10.0, _headers(task, format))
-    return _response(task, format, [sent.begin(), end_frame(sent, task)])
+    return _response(task, format, sent, [sent.begin(), end_frame(sent, task)])
 
 
 def _is_head() -> bool:
@@ -140,11 +141,17 @@ def _checked(format: object) -> StreamFormat:
 
 
 def _response(
-    task: GenerationTask, format: StreamFormat, body: Iterable[bytes]
+    task: GenerationTask,
+    format: StreamFormat,
+    sent: StreamFormat,
+    body: Iterable[bytes],
 ) -> Response:
-    return task.app.response_class(
+    response = task.app.response_class(
         body, mimetype=format.mimetype, headers=_headers(task, format)
     )
+    if isinstance(sent, RecordedFormat):
+        response.call_on_close(sent.sent)
+    return response
 
 
 def _headers(task: GenerationTask, format: StreamFormat) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """What a server or its settings keep from working, logged once in each process."""
 
 import importlib
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from flask import has_request_context, request
 
-logger = logging.getLogger(__name__)
+from flask_chatstop.logs import get_logger
+
+logger = get_logger(__name__)
 
 # State of the whole process, because it has one server.
 _told: set[str] = set()

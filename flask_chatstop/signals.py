@@ -1,12 +1,13 @@
 """The signals of flask_chatstop, sent with the Flask app as their sender."""
 
-import logging
 from typing import Any
 
 from blinker import NamedSignal, Namespace
 from flask import Flask
 
-logger = logging.getLogger(__name__)
+from flask_chatstop.logs import get_logger
+
+logger = get_logger(__name__)
 
 _signals = Namespace()
 

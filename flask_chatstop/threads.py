@@ -1,12 +1,14 @@
 """Running something in a thread of its own, and an interrupt that hits it there."""
 
 import _thread
-import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from flask_chatstop.greenlets import threads_are_greenlets
+from flask_chatstop.logs import get_logger
+
+logger = get_logger(__name__)
 
 
 def start_thread(
@@ -39,16 +41,12 @@ def pass_on_interrupt(error: BaseException) -> None:
     ``KeyboardInterrupt`` is raised in the one that happens to run. To be called by a
     thread that goes on after any error.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    is_greenlet = monkey is not None and monkey.is_module_patched("threading")
-    if is_greenlet and isinstance(error, KeyboardInterrupt):
-        # gevent raises it in the main greenlet if it ends a bare greenlet. From a
-        # threading.Thread it would only be printed.
-        _thread.start_new_thread(_raise, (error,))
-
-
-def _raise(error: BaseException) -> None:
-    raise error
+    if threads_are_greenlets() and isinstance(error, KeyboardInterrupt):
+        # At once, as gevent does it where an error ends a bare greenlet. A main
+        # greenlet that reads this source would else be told of its end before. The call
+        # returns when the hub has the turn again.
+        hub = sys.modules["gevent"].get_hub()
+        hub.handle_system_error(type(error), error)
 
 
 def _call(*call: Any) -> None:

@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -13,9 +14,19 @@ pytest_plugins = [
     "tests.support.faulty_worker",
     "tests.support.servers.browser",
     "tests.support.servers.database_fixtures",
-    "tests.support.servers.example",
     "tests.support.servers.redis_fixtures",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchanged_environment() -> Iterator[None]:
+    """Refuse a module whose tests leave a variable to what later ones start."""
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    for environment in (before, after):
+        environment.pop("PYTEST_CURRENT_TEST", None)
+    assert after == before
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import hashlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +17,7 @@ from click.testing import CliRunner, Result
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from flask_chatstop import ConfigurationError, Owner, StopBackend, __main__
+from flask_chatstop import Owner, StopBackend, __main__
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.cli import commands
@@ -35,6 +37,7 @@ from tests.support.breakable_stores import (
 from tests.support.chat import OTHER_AUTH, Chat, Source
 from tests.support.paths import DOCS, ROOT
 from tests.support.servers.mariadb import MariaDBServer
+from tests.support.servers.pgbouncer import pgbouncer
 from tests.support.servers.redis import RedisServer
 
 BACKENDS = ["sqlite_url", "postgresql_url", "mariadb_url", "redis_url"]
@@ -135,8 +138,18 @@ def test_check_times_the_store_and_the_doorbell(config: Configure) -> None:
     app = make_app(**config())
     times = json.loads(run(app, "check", "--json").output)
     assert 0 < times["store_seconds"] < 5 and 0 < times["doorbell_seconds"] < 5
+    assert times["doorbell_is_polled"] is False
     assert "A stop is heard within" in run(app, "check").output
     assert json.loads(run(app, "list", "--json").output) == []
+
+
+def test_check_tells_that_no_notification_arrives_behind_a_pooler(
+    postgresql_url: str,
+) -> None:
+    with pgbouncer(postgresql_url) as pooled:
+        app = make_app(CHATSTOP_BACKEND=pooled)
+        assert "No notification arrives" in run(app, "check").output
+        assert json.loads(run(app, "check", "--json").output)["doorbell_is_polled"]
 
 
 def test_check_tells_when_the_store_is_away() -> None:
@@ -188,7 +201,9 @@ def app_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def flask(arguments: list[str], group: FlaskGroup | None = None) -> Result:
     group = group or FlaskGroup(name="flask", load_dotenv=False)
-    return CliRunner().invoke(group, arguments)
+    # Flask sets it, and leaves it to every process that a later test starts: there
+    # app.run() would do nothing. The runner puts back what it is told of.
+    return CliRunner(env={"FLASK_RUN_FROM_CLI": None}).invoke(group, arguments)
 
 
 @pytest.mark.usefixtures("app_without_keys")
@@ -206,13 +221,104 @@ def test_the_first_key_is_made_before_an_app_can_be_configured(
     result = flask(["--app", "app", "chatstop", "new-key"])
     assert result.exit_code == 0 and "entry: sha256:" in result.output
     result = flask(["--app", "app", "chatstop", "list"])
-    assert isinstance(result.exception, ConfigurationError)
+    assert result.exit_code == 1
+    assert result.output.startswith(
+        "Error: No request could be authenticated: set CHAT"
+    )
 
 
 @pytest.mark.usefixtures("app_without_keys")
 def test_the_package_itself_makes_a_key_without_an_app() -> None:
     result = flask(["chatstop", "new-key"], __main__.flask)
     assert result.exit_code == 0 and "entry: sha256:" in result.output
+
+
+APP = """
+from flask import Flask
+from flask_chatstop import ChatStop
+app = Flask("app")
+app.config["CHATSTOP_API_KEYS"] = ["key"]
+app.config.from_prefixed_env()
+app.register_blueprint(ChatStop())
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        (
+            "BACKEND",
+            "mysql+mysqldb://u:s3cret@h/x",
+            "CHATSTOP_BACKEND: .* write mysql:",
+        ),
+        ("BACKEND", "postgresql://h/x?pasword=s3cret", "CHATSTOP_BACKEND: .* option"),
+        (
+            "EVENTS",
+            "ftp://u:s3cret@h",
+            "CHATSTOP_EVENTS: .* use a URL that begins with",
+        ),
+        ("LEASE", "30s", "CHATSTOP_LEASE is '30s'; set it to a number of seconds"),
+        ("SWEEP_INTERVAL", "90", "CHATSTOP_SWEEP_INTERVAL .* to at most 60"),
+        (
+            "ENABLED",
+            "False",
+            "CHATSTOP_ENABLED is 'False'; .* variable to true or false",
+        ),
+        ("ENABLED", "false", "CHATSTOP_ENABLED is False, .* set it to True"),
+        ("API_KEYS", "s3cret", 'CHATSTOP_API_KEYS is a str; .* like {"key": "app"}'),
+        ("API_KEYS", "null", "set CHATSTOP_API_KEYS"),
+        ("EVENTS_MAX_BYTES", "0", "CHATSTOP_EVENTS_MAX_BYTES .* above 0"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_says_what_to_set(
+    setting: str, value: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    done = subprocess.run(
+        [sys.executable, "-m", "flask_chatstop", "check"],
+        env={
+            "PYTHONPATH": str(ROOT),
+            "FLASK_APP": "app",
+            f"FLASK_CHATSTOP_{setting}": value,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert re.match(f"Error: .*{words}", line)
+    assert "s3cret" not in line
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("backend_from_url('sqlite:////nowhere/x.db').check()", "its directory must"),
+        ("raise ConfigurationError('A text\\nof two lines.')", "A text of two lines."),
+    ],
+)
+def test_an_app_that_cannot_be_loaded_is_an_error_in_one_line(
+    code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = "ConfigurationError, backend_from_url"
+    (tmp_path / "broken.py").write_text(f"from flask_chatstop import {names}\n{code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("FLASK_APP", "broken")
+    result = flask(["chatstop", "list"], __main__.flask)
+    assert result.exit_code == 1
+    assert re.fullmatch(f"Error: .*{words}.*\n", result.output)
+
+
+@pytest.mark.parametrize("command", ["list", "check", "purge", "init-db"])
+def test_what_is_found_wrong_when_a_store_is_used_names_its_setting(
+    command: str,
+) -> None:
+    backend = DatabaseBackend(lambda: object())  # type: ignore[arg-type, return-value]
+    result = run(make_app(CHATSTOP_BACKEND=backend), command)
+    assert result.exit_code == 1
+    assert re.fullmatch("Error: CHATSTOP_BACKEND: .*; use one of .*\n", result.output)
 
 
 @pytest.mark.parametrize("command", ["list", "check", "stop x"])
@@ -238,8 +344,11 @@ def test_the_commands_know_the_log_of_answers(sqlite_url: str, tmp_path: Path) -
     app = make_app(
         CHATSTOP_BACKEND=sqlite_url, CHATSTOP_EVENTS=events, CHATSTOP_RETENTION=0.001
     )
-    tables = "The table chatstop_task exists.\nThe table chatstop_event exists.\n"
-    assert run(app, "init-db").output == tables
+    assert run(app, "init-db").output == (
+        "The table chatstop_task exists.\n"
+        "The table chatstop_event exists.\n"
+        "The table chatstop_follower exists.\n"
+    )
     with closing(DatabaseEventLog(events, retention=0.001)) as log:
         log.append({name * 64: [Record(0, b""), Record(1, b"")] for name in "ab"})
         wait_until(lambda: log.read("a" * 64, 0) is None)
@@ -251,7 +360,23 @@ def test_the_commands_know_the_log_of_answers(sqlite_url: str, tmp_path: Path) -
 
 def test_init_db_serves_a_log_of_answers_beside_another_store(sqlite_url: str) -> None:
     app = make_app(CHATSTOP_EVENTS=sqlite_url)
-    assert run(app, "init-db").output == "The table chatstop_event exists.\n"
+    tables = "The table chatstop_event exists.\nThe table chatstop_follower exists.\n"
+    assert run(app, "init-db").output == tables
+
+
+@pytest.mark.parametrize("name", ["chatstop_event", "chatstop_follower"])
+def test_check_names_the_table_of_the_log_that_is_missing(
+    postgresql_url: str, sqlite_url: str, name: str
+) -> None:
+    with closing(DatabaseEventLog(postgresql_url)) as log:
+        log.create_table()
+        [table] = [x for x in log.tables if x.name == name]
+        with log.engine.connect() as connection:
+            table.drop(connection)
+        app = make_app(CHATSTOP_BACKEND=sqlite_url, CHATSTOP_EVENTS=log)
+        result = run(app, "check")
+        log.create_table()
+    assert f"has no table {name}; create it with" in result.output
 
 
 def test_a_log_of_answers_that_is_away_is_told_by_check(sqlite_url: str) -> None:
@@ -259,7 +384,41 @@ def test_a_log_of_answers_that_is_away_is_told_by_check(sqlite_url: str) -> None
     app = make_app(CHATSTOP_BACKEND=sqlite_url, CHATSTOP_EVENTS=events)
     result = run(app, "check")
     assert result.exit_code == 1
-    assert "127.0.0.1:1/nothing" in result.output
+    assert result.stderr.startswith("Error: CHATSTOP_EVENTS: ")
+    assert "127.0.0.1:1/nothing" in result.stderr
+
+
+def test_check_reads_the_log_beside_tasks_in_memory(sqlite_url: str) -> None:
+    app = make_app(CHATSTOP_EVENTS=sqlite_url)
+    result = run(app, "check")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"The log of answers replies within .* ms\.\n", result.stdout)
+    assert "for several workers, set CHATSTOP_BACKEND" in result.stderr
+    assert list(json.loads(run(app, "check", "--json").stdout)) == ["events_seconds"]
+
+
+def test_check_tells_of_a_broken_log_beside_tasks_in_memory() -> None:
+    result = run(make_app(CHATSTOP_EVENTS="redis://127.0.0.1:1"), "check")
+    assert result.exit_code == 1
+    assert "Error: CHATSTOP_EVENTS: Redis failed" in result.stderr
+
+
+def test_check_does_not_claim_to_have_read_a_log_in_the_memory_of_the_server(
+    sqlite_url: str,
+) -> None:
+    app = make_app(CHATSTOP_BACKEND=sqlite_url, CHATSTOP_EVENTS="memory://")
+    result = run(app, "check")
+    assert result.exit_code == 0
+    assert "A stop is heard within" in result.stdout
+    assert "The log of answers replies" not in result.stdout
+    assert "for several workers, set CHATSTOP_EVENTS" in result.stderr
+
+
+def test_check_fails_where_all_is_in_the_memory_of_the_server() -> None:
+    result = run(make_app(CHATSTOP_EVENTS="memory://"), "check")
+    assert result.exit_code == 1
+    assert "set CHATSTOP_BACKEND" in result.stderr
+    assert "set CHATSTOP_EVENTS" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["list", "check", "purge", "init-db"])

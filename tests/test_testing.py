@@ -17,9 +17,10 @@ from flask_chatstop import (
     GenerationTask,
     chat_response,
 )
-from flask_chatstop.config import AppState
+from flask_chatstop.state import AppState
 from flask_chatstop.testing import stop_after
 from tests.support.chat import AUTH, KEYS
+from tests.support.threads import threads_begun
 
 
 def _count() -> Iterator[str]:
@@ -86,7 +87,6 @@ def test_of_several_tasks_it_asks_for_one() -> None:
 
 
 def test_an_app_that_has_it_switched_off_has_no_route_and_no_thread() -> None:
-    before = threading.enumerate()
     shop = Shop(
         lambda: ["One ", "two"],
         CHATSTOP_ENABLED=False,
@@ -96,10 +96,11 @@ def test_an_app_that_has_it_switched_off_has_no_route_and_no_thread() -> None:
         "/static/<path:filename>",
         "/chat",
     ]
-    answer = shop.client.post("/chat", headers=AUTH).get_data(as_text=True)
+    with threads_begun() as begun:
+        answer = shop.client.post("/chat", headers=AUTH).get_data(as_text=True)
     assert '"end_reason":"finished"' in answer
     assert shop.ends[0].text == "One two"
-    assert set(threading.enumerate()) <= set(before)
+    assert begun == []
 
 
 def test_a_source_runs_in_one_app_context_when_it_is_switched_off() -> None:
@@ -146,10 +147,10 @@ def test_a_stop_begins_no_thread_when_it_is_switched_off() -> None:
     [task] = state.worker.running()
     assert isinstance(task, GenerationTask)
     task.on_stop(lambda: called_in.append(threading.current_thread().name))
-    before = threading.enumerate()
-    stop_after(shop.client, response, 2)
+    with threads_begun() as begun:
+        stop_after(shop.client, response, 2)
     assert called_in == [threading.current_thread().name]
-    assert set(threading.enumerate()) <= set(before)
+    assert begun == []
 
 
 @pytest.mark.parametrize("source", [_count, _acount])
@@ -178,7 +179,7 @@ def test_a_source_that_fails_inline_is_a_failure() -> None:
 _WITHOUT_HYPOTHESIS = """
 import sys
 sys.modules["hypothesis"] = None
-from flask_chatstop.testing import stop_after
+from flask_chatstop.testing import listening, new_record, stop_after, wait_until
 try:
     from flask_chatstop.testing import BackendContract
 except ImportError as error:
@@ -188,5 +189,5 @@ else:
 """
 
 
-def test_only_the_contract_of_backends_needs_hypothesis() -> None:
+def test_only_the_contracts_need_hypothesis() -> None:
     subprocess.run([sys.executable, "-c", _WITHOUT_HYPOTHESIS], check=True, timeout=60)

@@ -15,6 +15,9 @@ from flask_chatstop.generation.loop import source_loop
 
 chatstop = ChatStop()
 
+# asyncio holds its tasks weakly: the garbage collector would end them.
+_on_the_loop: "set[asyncio.Task[None]]" = set()
+
 
 def create_app() -> Flask:
     """Make the app; its backend comes from ``FLASK_CHATSTOP_BACKEND``."""
@@ -82,7 +85,10 @@ def on_a_loop() -> Response:
         async for piece in async_silence():
             items.put(piece)
 
-    asyncio.run_coroutine_threadsafe(read(), source_loop().loop)
+    def begin() -> None:
+        _on_the_loop.add(asyncio.create_task(read()))
+
+    source_loop().loop.call_soon_threadsafe(begin)
     return events(iter(items.get, ""))
 
 

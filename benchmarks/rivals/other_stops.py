@@ -1,14 +1,28 @@
-"""Stops as others do them, measured beside ours on the same Redis."""
+"""Stops as others do them, measured beside ours on the same Redis.
 
+For these alone: ``python -m benchmarks.rivals.other_stops [NAME ...]``.
+"""
+
+import argparse
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks.rivals.dramatiq_jobs import dramatiq_abort
+from benchmarks.rivals.resumable_streams import resumable_streams
 from benchmarks.rivals.rq_jobs import rq_worker
-from benchmarks.support.provider import MODELS, Provider
-from benchmarks.support.stops import Client, Effects, Stops, two_servers
+from benchmarks.support.provider import MODELS, Provider, run_provider
+from benchmarks.support.stops import (
+    Client,
+    Effects,
+    Stops,
+    describe,
+    times,
+    two_servers,
+)
+from benchmarks.support.stores import store
 
 #: Rounds of what takes a second or more, and of what does not.
 SLOW_ROUNDS, ROUNDS = 10, 30
@@ -43,13 +57,27 @@ def polled_flag(url: str, provider: Provider, is_quick: bool, cache: str) -> The
 
 
 def dramatiq(url: str, provider: Provider, is_quick: bool) -> Theirs:
-    """Abort actors; those that are never interrupted at once, since they only wait."""
+    """Abort actors."""
+    with dramatiq_abort(url) as queue:
+        return _stopped(queue.stop, provider, is_quick)
+
+
+def resumable_stream(url: str, provider: Provider, is_quick: bool) -> Theirs:
+    """Stop conversations."""
+    with resumable_streams(url) as chats:
+        return _stopped(chats.stop, provider, is_quick)
+
+
+def _stopped(
+    stop: Callable[[Provider, str], Effects], provider: Provider, is_quick: bool
+) -> Theirs:
+    """Stop one by one, and those of a silent model at once, since they only wait."""
     rounds, theirs = 1 if is_quick else SLOW_ROUNDS, Theirs()
-    with dramatiq_abort(url) as queue, ThreadPoolExecutor(rounds) as pool:
-        queue.stop(provider, "talking")  # it warms up
-        for _ in range(rounds):
-            theirs.stops["talking"].append(queue.stop(provider, "talking"))
-        calls = pool.map(lambda _: queue.stop(provider, "silent"), range(rounds))
+    stop(provider, "talking")  # it warms up
+    for _ in range(rounds):
+        theirs.stops["talking"].append(stop(provider, "talking"))
+    with ThreadPoolExecutor(rounds) as pool:
+        calls = pool.map(lambda _: stop(provider, "silent"), range(rounds))
         theirs.stops["silent"] += calls
     return theirs
 
@@ -67,9 +95,10 @@ def rq(url: str, provider: Provider, is_quick: bool) -> Theirs:
 
 
 #: By their names, all that is measured beside ours.
-OTHERS = {
+OTHERS: dict[str, Callable[[str, Provider, bool], Theirs]] = {
     "polled flag": partial(polled_flag, cache="0"),
     "polled flag, cached": partial(polled_flag, cache="1"),
+    "fastapi-resumable-stream": resumable_stream,
     "dramatiq-abort": dramatiq,
     "RQ": rq,
 }
@@ -80,3 +109,23 @@ def other_stops(url: str, provider: Provider, is_quick: bool) -> dict[str, Their
     with ThreadPoolExecutor(len(OTHERS) if is_quick else 1) as pool:
         measured = pool.map(lambda each: each(url, provider, is_quick), OTHERS.values())
         return dict(zip(OTHERS, measured, strict=True))
+
+
+def main() -> None:
+    """Measure the others, or those that are named, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(OTHERS))
+    names = parser.parse_args().names or list(OTHERS)
+    if unknown := set(names) - OTHERS.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    with run_provider() as provider, store("Redis") as url:
+        for name in names:
+            for model, stops in OTHERS[name](url, provider, False).stops.items():
+                last_byte, closed = (
+                    describe(times(stops, each)) for each in ("last_byte", "closed")
+                )
+                print(f"{name}, {model} model: {last_byte}; closed {closed}")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,8 @@ from benchmarks.rivals.polled_flag import Answer
 from benchmarks.support.report import Figure, Row, at_most
 from benchmarks.support.stores import store
 from flask_chatstop import GenerationTask, chat_response
-from flask_chatstop.config import AppState
 from flask_chatstop.events.records import END, log_id_of, unpack
+from flask_chatstop.state import AppState
 
 ROUNDS = 15
 CHUNKS = 20_000

@@ -34,6 +34,9 @@ ANSWERS, COUNT, PACE = 4, 200, 0.02
 #: Seconds between two looks of the rival.
 POLL = 0.5
 ROUNDS = 200
+#: Seconds from the first piece to the earliest stop, with a follower or without. Who
+#: writes learns within a few milliseconds of who follows.
+FOLLOWED = 0.05
 FOLLOWERS = 1_000
 KINDS = ("gevent", "gthread")
 #: Of a stop without a log, what one may take with it; and of the first client's last
@@ -46,8 +49,9 @@ With tasks in memory one does both. **Lag**: of {ANSWERS} answers of {COUNT} pie
 both read by one thread. Beside it, in turns, a page that asks for the text so far each
 {1000 * POLL:g} ms. It is favoured: the text is in the memory of the process that
 streams. **Stop**: of an answer that is silent, from the request through the other
-server to the last byte; without a log, with one, and with a follower, in turns,
-{ROUNDS} rounds. **{FOLLOWERS:,} followers** of one answer of {COUNT_OF_CROWD} pieces,
+server to the last byte, at least {1000 * FOLLOWED:g} ms after the first piece; without
+a log, with one, and with a follower, in turns, {ROUNDS} rounds.
+**{FOLLOWERS:,} followers** of one answer of {COUNT_OF_CROWD} pieces,
 {1000 * PACE_OF_CROWD:g} ms apart, on Redis, through one worker and read by one thread:
 all have got the bytes of the first client. **Memory**: the growth of the worker's PSS
 by so many, beside as many streams of a view without this package.
@@ -92,6 +96,7 @@ class Pair:
         for reading in readings:
             while 0 not in reading.moments:
                 reading.receive()
+        time.sleep(FOLLOWED)
         wait_at_random(PACE)
         sent = time.monotonic()
         self.stops.send(f"{ASK}/{task_id}/stop")

@@ -1,6 +1,7 @@
 """From a stop request to what it does, with each store, and as others do it.
 
 For a store of your own: ``python -m benchmarks.rows.stop_latency URL [--others 200]``.
+For the others alone: ``python -m benchmarks.rivals.other_stops [NAME ...]``.
 """
 
 import argparse
@@ -50,6 +51,12 @@ Beside ours, on the same Redis:
   it, with a GET for each look, and **cached** as it does newly: a look counts for a
   second. Under the same gunicorn settings; written for this benchmark, and not Dify's
   code. {SLOW_ROUNDS} rounds, at once.
+- **fastapi-resumable-stream**: `stop_conversation_stream()` in the FastAPI app of its
+  README, with its defaults and httpx's async client, under two uvicorns. The stop sets
+  a flag in Redis. The task that reads the model looks at it when it has a chunk. The
+  stream reads the chunks from Redis: it waits 50 ms for a message, and then sleeps for
+  50 ms. {SLOW_ROUNDS} rounds, up to a second after the first chunk; at once where the
+  model is silent.
 - **dramatiq-abort**: `abort()` of an actor that reads the answer with httpx, more than
   a second after it has begun, since the watcher may not know it before. A job has no
   client: in place of the last byte stands the moment it leaves its loop, and no request
@@ -61,7 +68,7 @@ Beside ours, on the same Redis:
 
 What has not come {LIMIT:g} s after the stop counts as never, and the provider hangs up.
 """
-ROUNDS = dict.fromkeys(("memory", "SQLite", "PostgreSQL", "MariaDB", "Redis"), 200)
+ROUNDS = dict.fromkeys(("memory", "SQLite", "PostgreSQL", "MariaDB", "Redis"), 400)
 OTHERS = 200
 #: Of the floor, what a stop may take with a doorbell.
 GOAL = 1.5
@@ -97,7 +104,8 @@ def figure_of_p99(name: str, ours: Ours) -> Figure:
     return Figure(
         what=f"{name}, silent model: p99 of the last byte",
         ours=f"{p99(took):.2f} ms",
-        beside=f"its median {median(took):.2f}, p99 of the hop {p99(ours.hops):.2f} ms",
+        beside=f"its median {median(took):.2f}, p99 of the hop {p99(ours.hops):.2f} ms"
+        f" (of the bare answer {p99(ours.bares):.2f})",
         ratio=ratio,
         **at_most(ratio, GOAL_OF_P99),
     )
@@ -180,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--others", type=int, default=0, help="other streams")
+    parser.add_argument("--rounds", type=int, default=ROUNDS["Redis"])
     arguments = parser.parse_args()
     backend = backend_from_url(arguments.url)
     try:
@@ -188,8 +197,9 @@ def main() -> None:
         parser.error(str(error))
     backend.close()
     with run_provider() as provider:
-        rounds = ROUNDS["Redis"]
-        ours = our_stops(arguments.url, provider, rounds, others=arguments.others)
+        ours = our_stops(
+            arguments.url, provider, arguments.rounds, others=arguments.others
+        )
     for figure in figures_of_ours(arguments.url.partition(":")[0], ours):
         ratio = f"{figure.ratio:.2f}"
         print(f"{figure.what}: {figure.ours}; {figure.beside}; ratio {ratio}")

@@ -11,6 +11,7 @@ from pathlib import Path
 _PACKAGES = (
     *("flask", "flask-httpauth", "gunicorn", "gevent", "httpx", "redis", "psycopg"),
     *("pymysql", "sqlalchemy", "dramatiq", "dramatiq-abort", "rq"),
+    *("fastapi-resumable-stream", "fastapi", "uvicorn"),
 )
 _SERVERS = {"Redis": "redis-server", "PostgreSQL": "psql", "MariaDB": "mariadb"}
 

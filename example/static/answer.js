@@ -1,9 +1,12 @@
 /** How an answer is shown while it grows. */
 
-import { blocksOf, nodesOf } from "./markdown.js";
+import { Growth } from "./growth.js";
+import { linksOf } from "./markdown.js";
 
 /** A last line that has no word yet: "-" may become a list, or make a heading of a line. */
 const UNDECIDED = /(^|\n)[-=*_~`#>+|: \t]+$/;
+/** Milliseconds from which on a frame makes no other slice of an answer. */
+const LONG = 12;
 /** Parts of the time that are left to the page, for each part that goes to an answer. */
 const REST = 3;
 const COPIED_FOR = 2000;
@@ -11,9 +14,7 @@ const COPIED_FOR = 2000;
 /**
  * Shows an answer as Markdown, at most once a frame, and less often if that takes long.
  *
- * Only the last block of Markdown can change with what comes, so only that one is made again,
- * and of its nodes only those are touched that differ: what the reader has selected stays
- * selected, and what is scrolled stays scrolled.
+ * No frame shows more than a slice and what fits into a moment, however much has come.
  */
 export class AnswerView {
   #element;
@@ -22,7 +23,7 @@ export class AnswerView {
   #text = "";
   #frame = 0;
   #restsUntil = 0;
-  #settled;
+  #growth;
 
   /**
    * @param element what shows the answer.
@@ -31,7 +32,7 @@ export class AnswerView {
   constructor(element, change = (render) => render()) {
     this.#element = element;
     this.#change = change;
-    this.#settled = nothingSettled();
+    this.#growth = new Growth(element);
     element.addEventListener("click", ({ target }) => {
       const button = target.closest("button.copy");
       if (button) copyCode(button);
@@ -44,23 +45,30 @@ export class AnswerView {
     this.#frame ||= requestAnimationFrame(() => this.#renderUnlessResting());
   }
 
-  /** Show the whole text, at once. */
+  /** Show the whole text, at once, or what is long with the next frames. */
   finish(text) {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     this.#take(text);
-    this.#render(this.#text);
-    if (!this.#settled.hasLinks) return;
-    // Their definitions may stand in other blocks.
-    this.#settled = nothingSettled();
-    this.#render(this.#text);
+    this.#renderWhole(() => {
+      if (!this.#growth.hasLinks) return;
+      // Their definitions may stand in other blocks.
+      this.#growth = new Growth(this.#element, linksOf(this.#text));
+      this.#renderWhole();
+    });
   }
 
   #take(text) {
     // As marked does it; half of a CRLF waits for the other.
     const clean = text.includes("\r") ? text.replace(/\r\n|\r(?!$)/g, "\n") : text;
-    if (!clean.startsWith(this.#text)) this.#settled = nothingSettled();
+    if (!clean.startsWith(this.#text)) this.#growth = new Growth(this.#element);
     this.#text = clean;
+  }
+
+  #renderWhole(then = () => {}) {
+    this.#frame = 0;
+    if (this.#render(this.#text)) then();
+    else this.#frame = requestAnimationFrame(() => this.#renderWhole(then));
   }
 
   #renderUnlessResting() {
@@ -69,34 +77,27 @@ export class AnswerView {
       this.show(this.#next);
     } else {
       this.#take(this.#next);
-      this.#render(this.#text.replace(UNDECIDED, ""));
+      if (!this.#render(this.#text.replace(UNDECIDED, ""))) this.show(this.#next);
     }
   }
 
+  /** Show some more of a text; returns whether that is all of it. */
   #render(text) {
     const began = performance.now();
+    let isAll = false;
     this.#change(() => {
       try {
-        this.#showBlocks(text.slice(this.#settled.length));
+        do isAll = this.#growth.step(text);
+        while (!isAll && performance.now() < began + LONG);
       } catch {
         // Quotes in quotes in quotes ..., more than the stack holds.
         this.#showPlainly(text);
+        isAll = true;
       }
     });
     const now = performance.now();
     this.#restsUntil = now + REST * (now - began);
-  }
-
-  #showBlocks(text) {
-    const settled = this.#settled;
-    const blocks = blocksOf(text);
-    const last = Math.max(blocks.findLastIndex(({ type }) => type !== "space"), 0);
-    const done = nodesOf(blocks.slice(0, last), settled.depths);
-    const open = nodesOf(blocks.slice(last), [...settled.depths]);
-    patch(this.#element, settled.nodes, [...done, ...open]);
-    settled.hasLinks ||= Object.keys(blocks.links).length > 0;
-    settled.nodes += done.length;
-    for (const { raw } of blocks.slice(0, last)) settled.length += raw.length;
+    return isAll;
   }
 
   #showPlainly(text) {
@@ -104,34 +105,7 @@ export class AnswerView {
     paragraph.className = "plain";
     paragraph.textContent = text;
     this.#element.replaceChildren(paragraph);
-    this.#settled = nothingSettled();
-  }
-}
-
-/** What is known of the blocks before the last one, which change no more. */
-function nothingSettled() {
-  return { length: 0, nodes: 0, hasLinks: false, depths: [] };
-}
-
-/** Make an element's children, from a position on, like some nodes. */
-function patch(parent, position, nodes) {
-  const old = [...parent.childNodes].slice(position);
-  nodes.forEach((node, index) => {
-    if (!old[index]) parent.append(node);
-    else if (!old[index].isEqualNode(node)) patchNode(old[index], node);
-  });
-  old.slice(nodes.length).forEach((node) => node.remove());
-}
-
-function patchNode(old, node) {
-  if (old instanceof Text && node instanceof Text) {
-    // Replacing the data would end a selection in it.
-    if (node.data.startsWith(old.data)) old.appendData(node.data.slice(old.length));
-    else old.data = node.data;
-  } else if (!old.cloneNode(false).isEqualNode(node.cloneNode(false))) {
-    old.replaceWith(node);
-  } else if (old.nodeName !== "BUTTON") {
-    patch(old, 0, [...node.childNodes]);
+    this.#growth = new Growth(this.#element);
   }
 }
 

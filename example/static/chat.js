@@ -9,10 +9,7 @@ const [log, welcome, composer, query, hint, send, stop, status, alert, latest, a
 ].map((id) => document.getElementById(id));
 
 const HINT = hint.textContent;
-const NOTES = {
-  finished: "The answer is complete.",
-  stopped: "Stopped. What was said so far is kept.",
-};
+const NOT_SAVED = "The server could not save the answer.";
 const SLOW_STOP =
   "Stopping… The server does not react, and gives up in about a minute. A new conversation" +
   " can begin at once.";
@@ -49,8 +46,8 @@ const page = {
     setText(status, connection.problem ? "" : whatHappens(isRunning, isStopping));
   },
 
-  ended(state) {
-    note = NOTES[state] ?? `${MARKS[state]}.`;
+  ended(exchange) {
+    note = whatHappened(exchange);
     problem = "";
     page.changed();
     if (sendsAfterEnd && !conversation.running.length) sendDraft();
@@ -65,6 +62,13 @@ const page = {
 
 const conversation = new Conversation(log, page);
 connection.onChange = page.changed;
+
+function whatHappened({ state, said, isSaved }) {
+  if (state === "finished") return isSaved ? "The answer is complete." : NOT_SAVED;
+  if (state !== "stopped") return `${MARKS[state]}.`;
+  if (!said.trim()) return "Stopped before anything was said.";
+  return isSaved ? "Stopped. What was said so far is kept." : `Stopped. ${NOT_SAVED}`;
+}
 
 function whatHappens(isRunning, isStopping) {
   if (!isRunning) return note;

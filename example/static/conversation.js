@@ -23,7 +23,7 @@ export class Conversation {
   /** The message whose task the server has not told yet. */
   #sending = null;
 
-  /** page has changed(), ended(state) and complain(text). */
+  /** page has changed(), ended(exchange) and complain(text). */
   constructor(log, page) {
     this.#log = log;
     this.#page = page;
@@ -173,7 +173,7 @@ export class Conversation {
     messages.forEach((row, position) => this.#show(row, position));
     const last = this.exchanges.at(-1);
     // An answer that has begun and ended elsewhere meanwhile.
-    if (isSame && last && !known.has(last) && !last.runs) this.#page.ended(last.state);
+    if (isSame && last && !known.has(last) && !last.runs) this.#page.ended(last);
     this.#page.changed();
     return true;
   }

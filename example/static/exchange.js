@@ -24,6 +24,8 @@ export class Exchange {
   beginsAnew = true;
   /** Whether a part of the answer was lost on its way; the server keeps the whole. */
   hasGap = false;
+  /** Whether the server keeps the answer, as far as it has said. */
+  isSaved = true;
   /** Ends the connection that the answer is read from. */
   hangUp = () => {};
   #said = "";
@@ -31,7 +33,7 @@ export class Exchange {
   #mark;
   #page;
 
-  /** page has changed() and ended(state). */
+  /** page has changed() and ended(exchange). */
   constructor(page, { query, state = "running", answer = "" }) {
     this.#page = page;
     this.query = query;
@@ -73,6 +75,7 @@ export class Exchange {
       this.hasGap = true;
       this.say(" […] ");
     } else if (event === "message_end") {
+      this.isSaved = metadata.saved !== false;
       this.end(metadata.end_reason);
     }
   }
@@ -83,7 +86,7 @@ export class Exchange {
     this.state = state;
     this.#view.finish(this.#said);
     this.#showState();
-    this.#page.ended(state);
+    this.#page.ended(this);
   }
 
   /** Remove it from the page, and read no more of it. */

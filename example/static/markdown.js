@@ -25,10 +25,26 @@ const PURIFY = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-/** Split Markdown into its blocks. */
-export function blocksOf(text) {
-  const options = { ...getDefaults(), breaks: true, tokenizer: new TagsAlone() };
-  return new Lexer(options).lex(text);
+/**
+ * Split Markdown into its blocks.
+ *
+ * @param links definitions that links may have in another part of the text.
+ */
+export function blocksOf(text, links = {}) {
+  const lexer = newLexer();
+  Object.assign(lexer.tokens.links, links);
+  return lexer.lex(text);
+}
+
+/** Find the definitions of links in a text, and parse no more of it than that needs. */
+export function linksOf(text) {
+  const lexer = newLexer();
+  lexer.blockTokens(text, lexer.tokens);
+  return lexer.tokens.links;
+}
+
+function newLexer() {
+  return new Lexer({ ...getDefaults(), breaks: true, tokenizer: new TagsAlone() });
 }
 
 /**
@@ -39,7 +55,9 @@ export function blocksOf(text) {
 export function nodesOf(blocks, depths) {
   const renderer = new AnswerRenderer(depths);
   const fragment = purify(new Parser({ ...getDefaults(), renderer }).parse(blocks));
-  fragment.querySelectorAll("a[href]").forEach(leadElsewhere);
+  // A link whose address was taken away would still look like one.
+  fragment.querySelectorAll("a:not([href])").forEach((a) => a.replaceWith(...a.childNodes));
+  fragment.querySelectorAll("a").forEach(leadElsewhere);
   fragment.querySelectorAll("pre").forEach(putIntoBox);
   fragment.querySelectorAll("table").forEach((table) => letScroll(wrap(table), "Table"));
   return [...fragment.childNodes].filter((node) => node.textContent.trim() || node.tagName);

@@ -15,11 +15,10 @@ from flask_chatstop.backends.entry import TaskEntry
 from flask_chatstop.backends.memory import MemoryBackend
 from flask_chatstop.backends.redis import RedisBackend
 from flask_chatstop.backends.simple import SimpleBackend
+from flask_chatstop.backends.urls import store_url
 from flask_chatstop.errors import ConfigurationError
 
 __all__ = [
-    "DATABASES",
-    "REDIS_SCHEMES",
     "EndReason",
     "MemoryBackend",
     "Owner",
@@ -32,11 +31,8 @@ __all__ = [
     "TaskRecord",
     "backend_from_url",
     "needs_sqlalchemy",
+    "store_url",
 ]
-
-#: Schemes of URLs, which logs of answers have as well.
-REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 def backend_from_url(
@@ -47,23 +43,19 @@ def backend_from_url(
     :param url: ``memory://``; the URL of a database as SQLAlchemy reads it:
         ``sqlite:///file.db``, ``postgresql://``, ``mysql://`` or ``mariadb://``; or one
         of Redis or Valkey as redis-py reads it: ``redis://``, ``rediss://``,
-        ``unix://``, ``valkey://`` or ``valkeys://``.
+        ``unix://``, ``valkey://`` or ``valkeys://``. ``postgres://`` is the same as
+        ``postgresql://``.
     :param lease: see :class:`StopBackend`, also for the other options.
     :raises ConfigurationError: no backend has this scheme, or its package is missing.
     """
-    scheme = url.partition(":")[0].lower()
-    if scheme == "memory":
+    kind, url = store_url(url)
+    if kind == "memory":
         return MemoryBackend(lease=lease, retention=retention, timeout=timeout)
-    if scheme in REDIS_SCHEMES:
+    if kind == "redis":
         return RedisBackend(url, lease=lease, retention=retention, timeout=timeout)
-    if scheme.partition("+")[0] in DATABASES:
-        with needs_sqlalchemy():
-            from flask_chatstop.backends.database import DatabaseBackend
-        return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
-    raise ConfigurationError(
-        f"No backend has the scheme {scheme!r}; use a URL that begins with memory://,"
-        f" {'://, '.join((*DATABASES, *REDIS_SCHEMES))}://."
-    )
+    with needs_sqlalchemy():
+        from flask_chatstop.backends.database import DatabaseBackend
+    return DatabaseBackend(url, lease=lease, retention=retention, timeout=timeout)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ A :class:`threading.Lock` keeps the promise for one process only.
 """
 
 import abc
-import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -32,8 +31,9 @@ from flask_chatstop.backends.base import (
 )
 from flask_chatstop.backends.entry import Change, TaskEntry
 from flask_chatstop.errors import BackendError
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PURGE_INTERVAL = 60.0
 

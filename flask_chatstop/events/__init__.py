@@ -1,7 +1,6 @@
 """What was sent of the answers, kept for those who come back to them."""
 
-from flask_chatstop.backends import DATABASES, REDIS_SCHEMES, needs_sqlalchemy
-from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.backends import needs_sqlalchemy, store_url
 from flask_chatstop.events.base import MAX_BYTES, EventLog, Page
 from flask_chatstop.events.memory import MemoryEventLog
 from flask_chatstop.events.records import Record
@@ -36,20 +35,15 @@ def events_from_url(
     :param retention: see :class:`EventLog`, also for the other options.
     :raises ConfigurationError: no log has this scheme, or its package is missing.
     """
-    scheme = url.partition(":")[0].lower()
-    if scheme == "memory":
+    kind, url = store_url(url)
+    if kind == "memory":
         return MemoryEventLog(retention=retention, timeout=timeout, max_bytes=max_bytes)
-    if scheme in REDIS_SCHEMES:
+    if kind == "redis":
         return RedisEventLog(
             url, retention=retention, timeout=timeout, max_bytes=max_bytes
         )
-    if scheme.partition("+")[0] in DATABASES:
-        with needs_sqlalchemy():
-            from flask_chatstop.events.database import DatabaseEventLog
-        return DatabaseEventLog(
-            url, retention=retention, timeout=timeout, max_bytes=max_bytes
-        )
-    raise ConfigurationError(
-        f"No log of answers has the scheme {scheme!r}; use a URL that begins with"
-        f" memory://, {'://, '.join((*DATABASES, *REDIS_SCHEMES))}://."
+    with needs_sqlalchemy():
+        from flask_chatstop.events.database import DatabaseEventLog
+    return DatabaseEventLog(
+        url, retention=retention, timeout=timeout, max_bytes=max_bytes
     )

@@ -1,17 +1,22 @@
 """One answer on its way to the log, between the thread that sends it and the writer."""
 
+import time
 from collections import deque
 from typing import Protocol
 
 from flask_chatstop.events.records import END, HEAD, Record, pack
 
-#: Bytes of frames that are put into one record.
-_LONGEST = 64 * 1024
-#: Bytes of one answer that wait in memory while the store is slow or away.
-_WAITING = 1024 * 1024
-#: Bytes of one answer that are written at once, so that a source that is faster than
-#: any model, like an answer that was saved, loses nothing.
+#: Bytes of frames that are put into one record, and into the records of one call. After
+#: an outage more may wait than a slow link takes within the timeout.
+_LONGEST, AT_ONCE = 64 * 1024, 1024 * 1024
+#: Bytes of one answer that wait in memory while the store is slow or away. A source
+#: that is faster than any model, like an answer that was saved, needs it too: the
+#: writer's thread may not get a turn before much was sent.
+_WAITING = 8 * 1024 * 1024
+#: Bytes of one answer that are written at once.
 _MUCH = 128 * 1024
+#: Bytes of the last frames that are put into the record of the end.
+_WITH_END = 2 * 1024
 #: What a frame takes beside its bytes.
 _FRAME = 4
 #: What an answer takes beside its frames.
@@ -48,6 +53,9 @@ class LoggedAnswer:
         self._bytes = 0
         self._lost_at: int | None = None
         self._end: bytes | None = None
+        self._is_sent = False
+        #: When the last frame was kept, by the monotonic clock.
+        self.ended_at = 0.0
         self._is_waiting = self._is_much = False
         # Written by the writer's thread.
         self._records = [self._head]
@@ -65,13 +73,22 @@ class LoggedAnswer:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether it is over, much of it waits, or nothing of it was written yet."""
-        return self.is_over or self._is_much or not self._has_begun
+        """Whether it is to be written at once.
+
+        Its client has got the end, much of it waits, or nothing of it was written yet.
+        """
+        is_sent = self.is_over and self._is_sent
+        return is_sent or self._is_much or not self._has_begun
 
     @property
     def is_written(self) -> bool:
         """Whether the store has the whole answer, or as much of it as it can have."""
         return self._has_taken_end and not self._records
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more than one call is to take."""
+        return bool(self._frames)
 
     @property
     def waiting_bytes(self) -> int:
@@ -81,12 +98,13 @@ class LoggedAnswer:
     def append(self, frame: bytes) -> None:
         """Keep a frame that is being sent."""
         self.count += 1
-        self._bytes += len(frame) + _FRAME
         if self._lost_at is not None:
             return
-        if self._bytes > self._limit:
+        size = len(frame) + _FRAME
+        if self._bytes + size > self._limit:
             self._lost_at = self.count
         else:
+            self._bytes += size
             self._frames.append(frame)
         is_much = self._bytes - self._written_bytes > _MUCH
         if not self._is_waiting or (is_much and not self._is_much):
@@ -96,8 +114,15 @@ class LoggedAnswer:
     def finish(self, frame: bytes) -> None:
         """Keep the last frame, which may be empty."""
         self.count += bool(frame)
+        self.ended_at = time.monotonic()
         self._end = frame
         self._writer.wake(self)
+
+    def sent(self) -> None:
+        """Note that the client has got all that it gets, or has left."""
+        self._is_sent = True
+        if self.is_over:
+            self._writer.wake(self)
 
     def take(self) -> list[Record]:
         """Return the records that the store is to have; the writer's thread calls it.
@@ -106,26 +131,36 @@ class LoggedAnswer:
         """
         # Before taking: a frame may come meanwhile.
         self._is_waiting = self._is_much = False
-        self._taken_bytes = self._bytes
         end, lost_at = self._end, self._lost_at
+        is_last = end is not None and not self._has_taken_end
+        last: list[bytes] = []
         while self._frames:
-            part: list[bytes] = []
-            size = 0
-            while self._frames and size < _LONGEST:
-                part.append(self._frames.popleft())
-                size += len(part[-1])
-            first = self._taken + 1
+            if self._taken_bytes - self._written_bytes >= AT_ONCE:
+                return self._records
+            part, first = self._take_part(), self._taken + 1
             self._taken += len(part)
-            self._records.append(Record(self._taken, pack(first, part)))
+            is_short = sum(map(len, part)) <= _WITH_END
+            if is_last and end and lost_at is None and not self._frames and is_short:
+                last = part  # one record is added and read sooner than two
+            else:
+                self._records.append(Record(self._taken, pack(first, part)))
         if lost_at is not None and not self._has_told_of_loss:
             self._has_told_of_loss = True
             self._records.append(Record(lost_at, pack(lost_at, [])))
-        if end is not None and not self._has_taken_end:
+        if is_last:
             self._has_taken_end = True
-            first = self.count if end else self.count + 1
-            data = pack(first, [end] if end else [])
-            self._records.append(Record(END, data))
+            self._records.append(self._end_after(last))
         return self._records
+
+    def _take_part(self) -> list[bytes]:
+        """Return the frames of one record."""
+        part: list[bytes] = []
+        size = 0
+        while self._frames and size < _LONGEST:
+            part.append(self._frames.popleft())
+            size += len(part[-1])
+        self._taken_bytes += size + _FRAME * len(part)
+        return part
 
     def written(self) -> int:
         """Note that the store has what was taken, and return the highest number."""
@@ -133,25 +168,36 @@ class LoggedAnswer:
         self._has_begun = True
         self._records = []
         self._written_bytes = self._taken_bytes
-        self._limit = min(self._max_bytes, self._bytes + _WAITING)
+        self._limit = min(self._max_bytes, self._taken_bytes + _WAITING)
         return number
 
     def begin_again(self) -> None:
-        """Note that the store has lost the log, which begins anew without its frames.
+        """Note that the store has lost the log, which begins anew.
 
-        It says that everything until now is missing, and goes on.
+        Its first record is what the store does not have yet. Followers see by the
+        numbers of the frames whether any are missing before it.
         """
-        self._records = [self._head, *self._without_frames()]
+        left = [record for record in self._records if record.number != HEAD]
+        self._records = [self._head, *left]
 
     def leave_out(self) -> None:
         """Leave out what the store refuses, or what there is no room for."""
+        while self._frames:  # one more may come meanwhile
+            self._frames.popleft()
+            self._taken += 1
         heads = [record for record in self._records if record.number == HEAD]
         self._records = heads + self._without_frames()
-        self._written_bytes = self._bytes
+        self._taken_bytes = self._written_bytes = self._bytes
+
+    def _end_after(self, frames: list[bytes]) -> Record:
+        """Return the record of the end, with the last frames before it."""
+        frames = [*frames, self._end] if self._end else []
+        return Record(END, pack(self.count + 1 - len(frames), frames))
 
     def _without_frames(self) -> list[Record]:
         """Return what is to be written, with a note in place of its frames."""
-        left = [record for record in self._records if record.number == END]
+        is_over = any(record.number == END for record in self._records)
+        left = [self._end_after([])] if is_over else []
         if self._taken:
             left.insert(0, Record(self._taken, pack(self._taken, [])))
         return left

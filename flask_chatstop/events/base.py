@@ -27,9 +27,9 @@ class Page:
 
 
 class EventLog(abc.ABC):
-    """The store that keeps what was sent of an answer, for those who come back to it.
+    """The log of answers: it keeps what was sent, for those who come back to an answer.
 
-    It keeps logs, each under an id of 64 hexadecimal digits: records with ascending
+    Each answer has a log under an id of 64 hexadecimal digits: records with ascending
     numbers from 0 to 2,147,483,647, whose bytes mean nothing to it. To write one of
     your own, fill in the abstract methods and prove it with
     :class:`flask_chatstop.testing.EventLogContract`.
@@ -85,11 +85,17 @@ class EventLog(abc.ABC):
     def renew(self, log_ids: Collection[str]) -> None:
         """Keep these logs for another ``retention`` seconds; skip unknown ones."""
 
-    def wait(self, log_id: str, after: int, timeout: float) -> None:
+    def wait(self, log_id: str, after: int, timeout: float) -> Record | None:
         """Wait until there is a record with a number above ``after``.
 
-        It may return earlier, and returns after ``timeout`` seconds in any case. This
-        one reads again and again, after 20 to 100 ms.
+        It may return such a record if it knows one: the end, say, which came with the
+        store's push. Others may be before it. A follower that has all of them needs no
+        read then.
+
+        It may return earlier, and returns after ``timeout`` seconds in any case. Many
+        threads wait at once, for the same log and for others; they come again at once
+        while they follow. If the store can push, wait for that. This one reads again
+        and again, after 20 to 100 ms.
         """
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
@@ -97,8 +103,9 @@ class EventLog(abc.ABC):
             time.sleep(min(pause, left))
             page = self.read(log_id, after)
             if page is None or page.records:
-                return
+                break
             pause = min(_LONGEST_PAUSE, 1.5 * pause)
+        return None
 
     def purge(self) -> int:
         """Delete some logs that have expired, and return their number.

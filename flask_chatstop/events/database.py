@@ -1,50 +1,47 @@
 """The log that keeps answers in a database that the workers share."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
 
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    MetaData,
-    bindparam,
-    delete,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy import URL, Connection, Engine, MetaData, Table
 
-from flask_chatstop.backends.database.dialects import parse_url
 from flask_chatstop.backends.database.engine import Database
-from flask_chatstop.backends.database.table import now
-from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.backends.database.followers import Followers
+from flask_chatstop.backends.database.opening import source_of
+from flask_chatstop.errors import BackendError
 from flask_chatstop.events.base import MAX_BYTES, EventLog, Page
-from flask_chatstop.events.records import END, HEAD, Record
-from flask_chatstop.events.table import event_table
+from flask_chatstop.events.database_listener import LEASE, LogListener
+from flask_chatstop.events.database_queries import LogQueries
+from flask_chatstop.events.records import END, Record
+from flask_chatstop.events.table import event_table, follower_table
 
 T = TypeVar("T")
 
-#: Rows of one read. Most have at most 64 KiB.
-_PAGE = 32
-#: Bytes and rows of one INSERT.
-_LONGEST, _ROWS = 1024 * 1024, 500
-#: Logs of one purge.
-_PURGED = 50
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What needs to know the engine."""
+
+    queries: LogQueries
+    followers: Followers
+    listener: LogListener
 
 
 class DatabaseEventLog(EventLog):
     """Serve the processes of one host on SQLite, or many hosts on a database server.
 
-    SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
-    or a migration creates it. Followers of an answer that another process streams read
-    again every 20 to 100 ms; one of each process does so for all.
+    SQLite creates the tables by itself. On other databases, ``flask chatstop init-db``
+    or a migration creates them. Who follows an answer that another process streams is
+    notified as the worker of a stopped task is. For this, one thread of each process
+    that follows listens on a connection of its own. Where no notification arrives, it
+    polls every 20 to 100 ms.
 
     :param source: as for :class:`~flask_chatstop.backends.database.DatabaseBackend`.
         Give SQLite a file of its own: frames are written 20 times a second.
-    :param metadata: where :attr:`table` is added, so that a migration tool sees it.
+    :param metadata: where :attr:`tables` are added, so that a migration tool sees them.
     :raises ConfigurationError: a URL cannot be used; the message says why.
     """
 
@@ -58,41 +55,16 @@ class DatabaseEventLog(EventLog):
         max_bytes: int = MAX_BYTES,
     ) -> None:
         super().__init__(retention=retention, timeout=timeout, max_bytes=max_bytes)
-        if isinstance(source, str | URL):
-            source = parse_url(source)
-        elif not isinstance(source, Engine) and not callable(source):
-            raise ConfigurationError(
-                f"The database is a {type(source).__name__}; pass a URL, an engine,"
-                " or a function that returns an engine."
-            )
-        #: The table, for migrations.
-        self.table = event_table(MetaData() if metadata is None else metadata)
-        self._database = Database(source, self.table, timeout=self.timeout)
-        c = self.table.c
-        is_any = c.log_id.in_(bindparam("b_log_ids", expanding=True))
-        is_head = c.number == HEAD
-        self._heads = select(c.log_id).where(is_any, is_head, c.expires_at > now())
-        self._deletion = delete(self.table).where(is_any)
-        self._renewal = (
-            update(self.table)
-            .where(is_any, is_head, c.expires_at > now())
-            .values(expires_at=now() + self.retention)
+        checked = source_of(source)  # before the tables are in the metadata
+        metadata = MetaData() if metadata is None else metadata
+        #: The tables, for migrations: of the answers, and of who follows them.
+        self.tables: tuple[Table, Table] = (
+            event_table(metadata),
+            follower_table(metadata),
         )
-        self._reading = (
-            select(c.number, c.data, c.expires_at <= now())
-            .where(
-                c.log_id == bindparam("b_log_id"),
-                or_(is_head, c.number > bindparam("b_after")),
-            )
-            .order_by(c.number)
-            .limit(_PAGE + 1)
-        )
-        self._expired = (
-            select(c.log_id)
-            .where(c.expires_at <= now())
-            .order_by(c.expires_at)
-            .limit(_PURGED)
-        )
+        self._database = Database(checked, *self.tables, timeout=self.timeout)
+        self._opened: _Opened | None = None
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._database)!r})"
@@ -108,102 +80,80 @@ class DatabaseEventLog(EventLog):
     def append(self, logs: Mapping[str, Sequence[Record]]) -> set[str]:
         if not logs:
             return set()
-        return self._run(lambda connection: self._append(connection, logs))
+        opened = self._open()
+        unknown, news = self._run(lambda on: opened.queries.append(on, logs))
+        if news:
+            with suppress(BackendError):  # a ring may be lost, and records may not
+                self._run(lambda on: opened.followers.ring_all(on, news))
+        ended = {x for x, records in logs.items() if records[-1].number == END}
+        if ended := ended - unknown:
+            self.renew(ended)
+        return unknown
 
     def read(self, log_id: str, after: int) -> Page | None:
-        values = {"b_log_id": log_id, "b_after": max(after, HEAD)}
-        rows = self._run(lambda on: on.execute(self._reading, values).all())
-        if not rows or rows[0][0] != HEAD or rows[0][2]:
-            return None
-        records = [Record(number, bytes(data)) for number, data, _ in rows[1:]]
-        return Page(bytes(rows[0][1]), records)
+        queries = self._open().queries
+        return self._run(lambda on: queries.read(on, log_id, after))
+
+    def wait(self, log_id: str, after: int, timeout: float) -> Record | None:
+        return self._open().listener.wait(log_id, after, timeout)
 
     def renew(self, log_ids: Collection[str]) -> None:
-        ids = sorted(log_ids)
-        for start in range(0, len(ids), _ROWS):
-            values = {"b_log_ids": ids[start : start + _ROWS]}
-            self._run(partial(self._renew, values=values))
+        queries = self._open().queries
+        self._run(lambda on: queries.renew(on, log_ids))
 
     def purge(self) -> int:
-        return self._run(self._purge)
+        opened = self._open()
+
+        def purge(connection: Connection) -> int:
+            opened.followers.purge(connection)
+            return opened.queries.purge(connection)
+
+        return self._run(purge)
 
     def check(self) -> None:
         """Do nothing if the store is usable."""
+        followers = self._open().followers
         self.renew(["check"])
+        self._run(lambda on: followers.leave(on, "check"))
 
     def create_table(self) -> None:
-        """Create the table and its index unless they exist.
+        """Create the tables and their indexes unless they exist.
 
         :raises BackendError: the database failed.
         """
-        self._database.create_table()
+        self._database.create_tables()
 
     def close(self) -> None:
+        if self._opened is not None:
+            self._opened.listener.close()
         self._database.close()
 
     def after_fork(self) -> None:
+        self._opened = None
+        self._lock = threading.Lock()
         self._database.after_fork()
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         return self._database.run(work)
 
-    def _append(
-        self, connection: Connection, logs: Mapping[str, Sequence[Record]]
-    ) -> set[str]:
-        new = [x for x, records in logs.items() if records[0].number == HEAD]
-        known = set(new)
-        if old := sorted(logs.keys() - known):
-            known.update(connection.scalars(self._heads, {"b_log_ids": old}))
-        expires_at = None
-        if new:
-            connection.execute(self._deletion, {"b_log_ids": sorted(new)})
-            clock: float = connection.scalar(select(now())) or 0.0
-            expires_at = clock + self.retention
-        rows = [
-            {
-                "log_id": log_id,
-                "number": record.number,
-                "data": record.data,
-                "expires_at": expires_at if record.number == HEAD else None,
-            }
-            for log_id in sorted(known)  # so that two workers never wait for each other
-            for record in logs[log_id]
-        ]
-        insertion = self._insertion()
-        for part in _parts(rows):
-            connection.execute(insertion, part)
-        if ended := sorted(x for x in known if logs[x][-1].number == END):
-            connection.execute(self._renewal, {"b_log_ids": ended})
-        return logs.keys() - known
+    def _open(self) -> _Opened:
+        # At the first use: its thread and locks must be what gevent has made of them.
+        if self._opened is None:
+            opened = self._make()
+            with self._lock:
+                if self._opened is None:
+                    self._opened = opened
+        return self._opened
 
-    def _renew(self, connection: Connection, values: dict[str, list[str]]) -> None:
-        connection.execute(self._renewal, values)
-
-    def _purge(self, connection: Connection) -> int:
-        # By id, as the backend of tasks does it.
-        log_ids = connection.scalars(self._expired).all()
-        if log_ids:
-            connection.execute(self._deletion, {"b_log_ids": sorted(log_ids)})
-        return len(log_ids)
-
-    def _insertion(self) -> Any:
-        """Return the INSERT that leaves rows as they are that exist."""
-        name = self.engine.dialect.name
-        if name in ("mysql", "mariadb"):
-            insertion = mysql.insert(self.table)
-            return insertion.on_duplicate_key_update(number=self.table.c.number)
-        insert: Any = postgresql.insert if name == "postgresql" else sqlite.insert
-        return insert(self.table).on_conflict_do_nothing()
-
-
-def _parts(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    part: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        if part and (size > _LONGEST or len(part) >= _ROWS):
-            yield part
-            part, size = [], 0
-        part.append(row)
-        size += len(row["data"])
-    if part:
-        yield part
+    def _make(self) -> _Opened:
+        table, of_followers = self.tables
+        database = self._database
+        followers = database.dialect.followers(of_followers, lease=LEASE)
+        queries = LogQueries(
+            table,
+            followers,
+            dialect=database.engine.dialect.name,
+            retention=self.retention,
+        )
+        listener = LogListener(database, queries, followers, timeout=self.timeout)
+        return _Opened(queries, followers, listener)

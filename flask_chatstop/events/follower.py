@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from flask_chatstop.errors import BackendError
 from flask_chatstop.events.arrivals import Tail
@@ -52,6 +53,7 @@ class Follower(Iterator[bytes]):
     ) -> None:
         self._events: EventLog = writer.events
         self._log_id = log_id
+        self._packed_head = page.head
         self._head = Head.unpacked(page.head)
         self._page: Page | None = page
         self._position = position
@@ -61,7 +63,8 @@ class Follower(Iterator[bytes]):
         # its worker renews it.
         self._grace = lease / 3 + min(1.0, lease / 3)
         self._sent_at = time.monotonic()
-        self._look_at = self._sent_at + self._look
+        # Also at once: its worker may have been killed long ago.
+        self._look_at = self._sent_at
         # When the lease is over, as far as we know.
         self._known_until: float | None = None
         # Frames are missing after the last one, and the client was told.
@@ -141,8 +144,14 @@ class Follower(Iterator[bytes]):
         return page
 
     def _read_later(self, seconds: float) -> None:
-        self._events.wait(self._log_id, self._position, seconds)
-        self._tail.read(self._position, self._read)
+        record = self._events.wait(self._log_id, self._position, seconds)
+        self._tail.read(self._position, partial(self._page_with, record))
+
+    def _page_with(self, record: Record | None) -> Page | None:
+        """Return the next page, which needs no read if a record is all of it."""
+        if record is not None and unpack(record.data).first <= self._position + 1:
+            return Page(self._packed_head, [record])
+        return self._read()
 
     def _read(self) -> Page | None:
         return self._events.read(self._log_id, self._position)

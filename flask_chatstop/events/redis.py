@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from flask_chatstop.backends.redis.client import RedisClient
 from flask_chatstop.backends.redis.connection import Redis
-from flask_chatstop.backends.redis.scripts import Call, Script, key
+from flask_chatstop.backends.redis.script_calls import Call, key
+from flask_chatstop.backends.redis.scripts import Script
 from flask_chatstop.errors import ConfigurationError
 from flask_chatstop.events.base import MAX_BYTES, EventLog, Page
 from flask_chatstop.events.records import END, HEAD, Record

@@ -2,7 +2,7 @@
 
 Give one to ``stream_response``, made anew for each answer::
 
-    stream_response(task, pieces, format=ServerSentEvents())
+    stream_response(task, chunks, format=ServerSentEvents())
 """
 
 from flask_chatstop.formats.base import StreamFormat, json_text, sse_frame

@@ -1,7 +1,6 @@
-"""Dify's chat events: ``message`` for each piece, ``message_end`` or ``error``."""
+"""Dify's chat events: ``message`` for each chunk, ``message_end`` or ``error``."""
 
 import json
-import logging
 import time
 import uuid
 from collections.abc import Mapping
@@ -13,8 +12,9 @@ from flask_chatstop.formats.dify_usage import dify_usage
 from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.usage import as_mapping
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The format sends these itself.
 _OURS = ("message_end", "error", "ping", "lost")
@@ -23,7 +23,7 @@ _OURS = ("message_end", "error", "ping", "lost")
 class DifyEvents(StreamFormat):
     """The events of Dify's chat API.
 
-    A piece that is a string becomes a ``message``. One that is a mapping with an
+    A chunk that is a string becomes a ``message``. One that is a mapping with an
     ``event``, like ``agent_thought`` or ``message_file``, is sent with the ids added.
     Every event but ``error`` holds the task id. Where ``CHATSTOP_EVENTS`` is set, each
     has an ``id:`` line, by which a client can come back to the answer; if a part of it
@@ -45,16 +45,10 @@ class DifyEvents(StreamFormat):
         self.message_id: str = str(message_id or uuid.uuid4())
         self.conversation_id: str = str(conversation_id or uuid.uuid4())
         self._metadata = metadata
-        self._message = {
-            "message_id": self.message_id,
-            "conversation_id": self.conversation_id,
-            "created_at": int(time.time()),
-        }
-        self._ids: dict[str, object] = {}
+        self._created_at = int(time.time())
         self._head = ""
 
     def begin(self) -> bytes:
-        self._ids = {"task_id": self.task.id, "id": self.message_id, **self._message}
         head = json_text({"event": "message", **self._ids})
         self._head = f'data: {head[:-1]},"answer":'
         return self.chunk("")  # so that the client knows the task id
@@ -66,7 +60,7 @@ class DifyEvents(StreamFormat):
         event = chunk.get("event") if isinstance(chunk, Mapping) else None
         if not isinstance(event, str) or event in _OURS:
             raise TypeError(
-                "A piece of an answer must be a str, or a mapping with an event that is"
+                "A chunk of an answer must be a str, or a mapping with an event that is"
                 f" none of {', '.join(_OURS)}, not {type(chunk).__name__}"
                 f" {chunk!r:.60}."
             )
@@ -110,6 +104,19 @@ class DifyEvents(StreamFormat):
             return self._message_end(
                 {"retriever_resources": [], "usage": usage, **ours}
             )
+
+    # Both are made when they are needed: kept, they would take a third of the format.
+    @property
+    def _ids(self) -> dict[str, object]:
+        return {"task_id": self.task.id, "id": self.message_id, **self._message}
+
+    @property
+    def _message(self) -> dict[str, object]:
+        return {
+            "message_id": self.message_id,
+            "conversation_id": self.conversation_id,
+            "created_at": self._created_at,
+        }
 
     def _usage(
         self, end: GenerationEnd, own: Mapping[str, object]

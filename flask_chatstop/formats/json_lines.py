@@ -36,7 +36,7 @@ class JSONLines(StreamFormat):
         kind = chunk.get("type") if isinstance(chunk, Mapping) else None
         if not isinstance(kind, str) or kind in _OURS:
             raise TypeError(
-                "A piece for JSONLines must be a str, or a mapping with a type that is"
+                "A chunk for JSONLines must be a str, or a mapping with a type that is"
                 f" none of {', '.join(_OURS)}, not {type(chunk).__name__}"
                 f" {chunk!r:.60}."
             )

@@ -54,7 +54,7 @@ class OpenAIChunks(StreamFormat):
             self._has_tool_calls |= bool(chunk.get("tool_calls"))
             return self._delta(dict(chunk))
         raise TypeError(
-            "A piece for OpenAIChunks must be a str or a delta as a mapping, not"
+            "A chunk for OpenAIChunks must be a str or a delta as a mapping, not"
             f" {type(chunk).__name__}."
         )
 

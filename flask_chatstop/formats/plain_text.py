@@ -11,8 +11,8 @@ class PlainText(StreamFormat):
     """The bare text of the answer, in UTF-8.
 
     A client finds the task id in the header ``Chatstop-Task-Id``. There are no pings,
-    since a client would take them for text. So it is noticed only with the next piece
-    of the answer that the client has left.
+    since a client would take them for text. So the server notices only with the next
+    chunk that the client has left.
 
     :param stopped: text that is added to a stopped answer.
     :param failed: text that is added to an answer that failed.
@@ -28,7 +28,7 @@ class PlainText(StreamFormat):
     def chunk(self, chunk: str) -> bytes:
         if not isinstance(chunk, str):
             raise TypeError(
-                f"A piece of plain text must be a str, not {type(chunk).__name__}."
+                f"A chunk of plain text must be a str, not {type(chunk).__name__}."
             )
         return self._encode(chunk)
 

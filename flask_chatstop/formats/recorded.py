@@ -1,7 +1,6 @@
 """A format whose frames are kept as they are sent."""
 
 import copy
-import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from flask_chatstop.formats.base import StreamFormat, as_frame
 from flask_chatstop.generation.answer import Answer
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.task import GenerationTask
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class RecordedFormat(StreamFormat):
@@ -97,6 +97,10 @@ class RecordedFormat(StreamFormat):
                 finally:
                     self._log.finish(self._last)
             return self._last
+
+    def sent(self) -> None:
+        """Note that the client has got all that it gets, or has left."""
+        self._log.sent()
 
     def finisher(self) -> Callable[[], None]:
         """Return what keeps the end, if the thread that sends the answer does not.

@@ -52,7 +52,7 @@ class ServerSentEvents(StreamFormat):
             return self._frame(json_text({"text": chunk}))
         if not isinstance(chunk, Mapping):
             raise TypeError(
-                "A piece for ServerSentEvents must be a str or a mapping, not"
+                "A chunk for ServerSentEvents must be a str or a mapping, not"
                 f" {type(chunk).__name__}."
             )
         event = chunk.get("event")

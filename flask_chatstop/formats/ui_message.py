@@ -11,6 +11,8 @@ from flask_chatstop.generation.end import GenerationEnd
 
 # Sent by the builder. A second one would begin another message, or end the reading.
 _OURS = ("start", "finish", "abort", "error")
+#: The id of every text part. One ends before the next one begins.
+_TEXT = "text"
 
 
 class UIMessageStream(StreamFormat):
@@ -34,7 +36,6 @@ class UIMessageStream(StreamFormat):
 
     def __init__(self, *, message_id: object = None) -> None:
         self.message_id = str(message_id or uuid.uuid4())
-        self._texts = 0
         self._is_in_text = False
 
     def begin(self) -> bytes:
@@ -45,14 +46,13 @@ class UIMessageStream(StreamFormat):
         if isinstance(chunk, str):
             start = b""
             if not self._is_in_text:
-                self._texts += 1
                 self._is_in_text = True
-                start = _part(type="text-start", id=self._text_id)
-            return start + _part(type="text-delta", id=self._text_id, delta=chunk)
+                start = _part(type="text-start", id=_TEXT)
+            return start + _part(type="text-delta", id=_TEXT, delta=chunk)
         kind = chunk.get("type") if isinstance(chunk, Mapping) else None
         if not isinstance(kind, str) or kind in _OURS:
             raise TypeError(
-                "A piece for UIMessageStream must be a str, or a mapping with a type"
+                "A chunk for UIMessageStream must be a str, or a mapping with a type"
                 f" that is none of {', '.join(_OURS)}, not {type(chunk).__name__}"
                 f" {chunk!r:.60}."
             )
@@ -69,7 +69,10 @@ class UIMessageStream(StreamFormat):
         return b": ping\n\n"
 
     def lost(self) -> bytes:
-        return _part(type="data-lost", data={}, transient=True)
+        # The AI SDK fails on a text that it has not seen begin. The first part, which a
+        # stop needs, may be missing too.
+        lost = _part(type="data-lost", data={}, transient=True)
+        return self.begin() + lost + _part(type="text-start", id=_TEXT)
 
     def end(self, end: GenerationEnd) -> bytes:
         metadata: dict[str, object] = {"endReason": end.reason}
@@ -86,15 +89,11 @@ class UIMessageStream(StreamFormat):
             parts += _part(type="abort")
         return parts + sse_frame("[DONE]")
 
-    @property
-    def _text_id(self) -> str:
-        return f"text-{self._texts}"
-
     def _end_text(self) -> bytes:
         if not self._is_in_text:
             return b""
         self._is_in_text = False
-        return _part(type="text-end", id=self._text_id)
+        return _part(type="text-end", id=_TEXT)
 
 
 def _part(**fields: object) -> bytes:

@@ -1,7 +1,12 @@
 """What has been sent of an answer."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from flask_chatstop.generation.text import AnswerText
 from flask_chatstop.generation.usage import Usage, as_mapping, usage_of
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Answer:
@@ -11,16 +16,16 @@ class Answer:
     ``str(text)`` returns it.
     """
 
-    __slots__ = ("conversation_id", "message_id", "pieces", "reported", "text")
+    __slots__ = ("chunks", "conversation_id", "message_id", "reported", "text")
 
     def __init__(self) -> None:
         self.text = AnswerText()
-        #: How many pieces were sent.
-        self.pieces = 0
+        #: How many chunks were sent.
+        self.chunks = 0
         self.message_id: str | None = None
         self.conversation_id: str | None = None
         #: The usage, as the source has reported it so far.
-        self.reported: dict[str, object] = {}
+        self.reported = _NOTHING
 
     def report_usage(self, usage: object) -> None:
         """Add to the reported usage.
@@ -40,4 +45,4 @@ class Answer:
 
     def usage(self, text: str) -> Usage:
         """Return the usage of an answer with this text."""
-        return usage_of(self.reported, characters=len(text), pieces=self.pieces)
+        return usage_of(self.reported, characters=len(text), chunks=self.chunks)

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import logging
 import sys
 import time
 from collections.abc import AsyncIterable, Callable
@@ -18,11 +17,12 @@ from flask_chatstop.generation.watch import (
     places,
     warn_of_blocked,
 )
+from flask_chatstop.logs import get_logger
 from flask_chatstop.threads import pass_on_interrupt, start_thread
 from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.cleanup import CLEANUP_TIME
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class AsyncSourceReader(Reader[T]):
     def _close_unread(self) -> None:
         self._leave()
 
-    def _tell(self, callbacks: list[Callable[[], object]]) -> None:
+    def _tell(self, callbacks: tuple[Callable[[], object], ...]) -> None:
         if callbacks:
             # The app may write to a database in them, which would block the loop.
             start_thread(super()._tell, callbacks)
@@ -112,10 +112,24 @@ class AsyncSourceReader(Reader[T]):
         )
 
     async def _run(self) -> None:
+        items = self.items
+        assert isinstance(items, _AsyncQueue)
+        failure: BaseException | None = None
         try:
             self._bind()
             with self._app.app_context():
-                await self._read()
+                # Not in a coroutine of its own, which a silent source would hold.
+                try:
+                    async for chunk in self._chunks:
+                        items.put(chunk)
+                        if items.is_full:
+                            await items.wait_until_space()
+                        if self._closed:
+                            break
+                except BaseException as error:
+                    failure = error
+                    pass_on_interrupt(error)
+                await self._finish(failure)
         except BaseException as error:  # the app's, as its context began or ended
             pass_on_interrupt(error)
             logger.exception("The app context of a source failed.")
@@ -123,27 +137,11 @@ class AsyncSourceReader(Reader[T]):
         finally:
             self._leave()
 
-    async def _read(self) -> None:
-        items = self.items
-        assert isinstance(items, _AsyncQueue)
-        error: BaseException | None = None
-        try:
-            async for chunk in self._chunks:
-                items.put(chunk)
-                if items.is_full:
-                    await items.wait_until_space()
-                if self._closed:
-                    break
-        except BaseException as caught:
-            error = caught
-            pass_on_interrupt(error)
+    async def _finish(self, error: BaseException | None) -> None:
         self._is_over = True
-        items.put(SourceEnd(error))
+        self.items.put(SourceEnd(error))
         if self._closed:
             cleanup.begin(self._calls)
-        await self._close_source()
-
-    async def _close_source(self) -> None:
         try:
             for name in ("aclose", "close"):
                 close = getattr(self._chunks, name, None)
@@ -160,8 +158,12 @@ class AsyncSourceReader(Reader[T]):
 class _AsyncQueue(ChunkQueue[Any]):
     """A queue whose source awaits space, and does not block its loop."""
 
-    _loop: asyncio.AbstractEventLoop | None = None
-    _space: asyncio.Event | None = None
+    __slots__ = ("_loop", "_space")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._space: asyncio.Event | None = None
 
     @property
     def is_full(self) -> bool:

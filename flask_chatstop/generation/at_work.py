@@ -32,7 +32,7 @@ class TaskAtWork(abc.ABC):
         self._calls = calls
         # Reentrant: the garbage collector may run an app's own `finally: task.end()`
         # in the thread that holds it.
-        self._lock = threading.RLock()
+        self._lock = calls.lock
         self._stopped = False
         self._end_reason: EndReason | None = None
         self._unwanted: threading.Event | None = None

@@ -1,6 +1,5 @@
 """What an app registers to be told of the moments of a task."""
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,9 +7,10 @@ from flask_chatstop.checks import check_callable, check_returned
 from flask_chatstop.generation.at_work import TaskAtWork
 from flask_chatstop.generation.end import GenerationEnd
 from flask_chatstop.generation.reader import Reader
+from flask_chatstop.logs import get_logger
 from flask_chatstop.upstream.calls import Calls
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -21,9 +21,10 @@ class TaskWithCallbacks(TaskAtWork):
     def __init__(self, calls: Calls) -> None:
         super().__init__(calls)
         self._source: Reader[Any] | None = None
-        self._on_stop: list[Callable[[], object]] = []
-        self._on_end: list[Callable[[GenerationEnd], object]] = []
-        self._on_source_end: list[Callable[[], object]] = []
+        # Tuples: an empty one takes no memory.
+        self._on_stop: tuple[Callable[[], object], ...] = ()
+        self._on_end: tuple[Callable[[GenerationEnd], object], ...] = ()
+        self._on_source_end: tuple[Callable[[], object], ...] = ()
 
     @property
     def has_on_end(self) -> bool:
@@ -42,7 +43,7 @@ class TaskWithCallbacks(TaskAtWork):
         self._calls.has_other_upstream = True
         with self._lock:
             if not self._stopped:
-                self._on_stop.append(callback)
+                self._on_stop += (callback,)
                 return callback
         with self.shield():  # it may be called in the source, and cancel by HTTP
             self._call_on_stop(callback)
@@ -66,7 +67,7 @@ class TaskWithCallbacks(TaskAtWork):
                 raise RuntimeError(
                     f"Task {self.id!r} has ended; register on_end before."
                 )
-            self._on_end.append(callback)
+            self._on_end += (callback,)
         return callback
 
     def on_source_end(self, callback: Callable[[], T]) -> Callable[[], T]:
@@ -83,7 +84,7 @@ class TaskWithCallbacks(TaskAtWork):
         with self._lock:
             source = self._source
             if source is None:
-                self._on_source_end.append(callback)
+                self._on_source_end += (callback,)
                 return callback
         source.when_gone(callback)
         return callback

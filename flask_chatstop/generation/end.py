@@ -1,6 +1,5 @@
 """How a generation ended, and telling the app."""
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -9,9 +8,10 @@ from flask import Flask
 from flask_chatstop.backends import EndReason
 from flask_chatstop.checks import check_returned
 from flask_chatstop.generation.usage import Usage
+from flask_chatstop.logs import get_logger
 from flask_chatstop.signals import send, task_ended
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

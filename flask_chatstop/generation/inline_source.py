@@ -100,6 +100,8 @@ async def _next(iterator: Any, end: object) -> Any:
 class _InlineQueue(ChunkQueue[Any]):
     """Gets its items by reading the source."""
 
+    __slots__ = ("_reader",)
+
     def __init__(self, reader: InlineReader[Any]) -> None:
         super().__init__()
         self._reader = reader

@@ -42,6 +42,7 @@ class SourceLoop:
         # Called before what was registered at our import, which cancels the sources.
         atexit.register(pool.end_threads)
         self._sources: set[asyncio.Task[None]] = set()
+        self._discard = self._sources.discard  # one for all sources, and not one each
         self._thread = threading.Thread(
             target=self._run, name="chatstop_loop", daemon=True
         )
@@ -63,7 +64,7 @@ class SourceLoop:
         """Begin to run a source; to be called on the loop."""
         task = self.loop.create_task(source, context=context)
         self._sources.add(task)
-        task.add_done_callback(self._sources.discard)
+        task.add_done_callback(self._discard, context=context)
         return task
 
     def _run(self) -> None:

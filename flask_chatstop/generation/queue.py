@@ -14,16 +14,17 @@ QUEUE_SIZE = 32
 class ChunkQueue(Generic[T]):
     """A bounded queue of one source and one reader.
 
-    Made of two locks, each held while its side may have to wait. Under gevent a
-    ``SimpleQueue`` takes 3 KiB, which 10,000 silent streams would pay 10,000 times.
+    Made of two locks, each held while its side may have to wait, and the second one
+    made when the source has to. Under gevent a ``SimpleQueue`` takes 3 KiB, which
+    10,000 silent streams would pay 10,000 times.
     """
+
+    __slots__ = ("_is_empty", "_is_full", "_is_unbounded", "_items", "_waits_for_space")
 
     def __init__(self) -> None:
         self._items: list[T] = []
-        # Looked up here and not imported by name: gevent may patch it after our import.
-        self._is_empty, self._is_full = threading.Lock(), threading.Lock()
-        self._is_empty.acquire()
-        self._is_full.acquire()
+        self._is_empty = _held_lock()
+        self._is_full: threading.Lock | None = None
         self._waits_for_space = self._is_unbounded = False
 
     def put(self, item: T) -> None:
@@ -35,6 +36,8 @@ class ChunkQueue(Generic[T]):
         """Wait while it is full, until the reader has taken half."""
         if len(self._items) < QUEUE_SIZE:
             return
+        if self._is_full is None:
+            self._is_full = _held_lock()
         # Set before the next look, or a reader that takes the last item above half
         # now would wake nobody.
         self._waits_for_space = True
@@ -62,7 +65,15 @@ class ChunkQueue(Generic[T]):
         self._tell_space()
 
     def _tell_space(self) -> None:
-        _release(self._is_full)
+        if self._is_full is not None:
+            _release(self._is_full)
+
+
+def _held_lock() -> threading.Lock:
+    # Looked up here and not imported by name: gevent may patch it after our import.
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 def _release(lock: threading.Lock) -> None:

@@ -2,7 +2,6 @@
 
 import abc
 import contextvars
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -12,12 +11,13 @@ from flask import Flask
 
 from flask_chatstop.checks import check_returned
 from flask_chatstop.generation.queue import ChunkQueue
+from flask_chatstop.logs import get_logger
 from flask_chatstop.threads import start_thread
 from flask_chatstop.upstream import hooks
 from flask_chatstop.upstream.calls import Calls, bind, binding
 from flask_chatstop.upstream.given import GivenUpstream
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -65,11 +65,11 @@ class Reader(abc.ABC, Generic[T]):
         self._context = contextvars.copy_context()
         self._pid = os.getpid()
         self.items: ChunkQueue[T | SourceEnd] = self._make_queue()
-        self._lock = threading.Lock()
+        self._lock = calls.lock  # each lock takes memory under gevent
         self._started = self._closed = self._is_over = self._is_gone = False
         self._gone: threading.Event | None = None
         self._hung_up: threading.Event | None = None
-        self._on_gone: list[Callable[[], object]] = []
+        self._on_gone: tuple[Callable[[], object], ...] = ()
 
     def start(self) -> None:
         """Begin to read, unless :meth:`close` came first.
@@ -150,7 +150,7 @@ class Reader(abc.ABC, Generic[T]):
         """Call back when the source is over, cleanup included; at once if it is."""
         with self._lock:
             if not self._is_gone:
-                self._on_gone.append(callback)
+                self._on_gone += (callback,)
                 return
         self._call(callback)
 
@@ -191,7 +191,7 @@ class Reader(abc.ABC, Generic[T]):
             gone.set()
         self._tell(callbacks)
 
-    def _tell(self, callbacks: list[Callable[[], object]]) -> None:
+    def _tell(self, callbacks: tuple[Callable[[], object], ...]) -> None:
         for callback in callbacks:
             self._call(callback)
 

@@ -1,7 +1,5 @@
 """Reading a source in a thread of its own."""
 
-import inspect
-import logging
 import threading
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -9,34 +7,21 @@ from typing import Any, TypeVar
 from flask_chatstop.errors import SourceStopped
 from flask_chatstop.generation.reader import Reader, SourceEnd
 from flask_chatstop.generation.watch import FindFrame, frame_finder, watch_thread
+from flask_chatstop.logs import get_logger
 from flask_chatstop.threads import pass_on_interrupt
 from flask_chatstop.upstream import cleanup
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
 
 class SourceReader(Reader[T]):
-    """Reads a source in a thread of its own.
-
-    :raises TypeError: the source is not iterable.
-    """
+    """Reads a source in a thread of its own."""
 
     _find_frame: FindFrame | None = None
 
     def __init__(self, chunks: Iterable[T], *arguments: Any, **options: Any) -> None:
-        if not isinstance(chunks, Iterable):
-            advice = ""
-            if callable(chunks):
-                name = getattr(chunks, "__name__", None)
-                advice = f"; call it: {name}()" if name else "; call it"
-            elif inspect.isawaitable(chunks):
-                advice = "; await it in an async generator, and give that"
-            raise TypeError(
-                "A source must be an iterable or an async iterable, and"
-                f" {type(chunks).__name__} is neither{advice}."
-            )
         self._chunks = chunks
         super().__init__(chunks, *arguments, **options)
 

@@ -27,7 +27,9 @@ class StoppableTask(StreamingTask):
         self._stop_reason = EndReason.STOPPED
         #: The process that runs it.
         self._pid: int | None = None
-        self._is_reported = threading.Event()
+        #: Whether the app has been told of the end, and what those wait for who wait.
+        self._is_reported = False
+        self._reported: threading.Event | None = None
 
     @property
     def _is_copy(self) -> bool:
@@ -67,7 +69,7 @@ class StoppableTask(StreamingTask):
             self._calls.refuse()
             if self._unwanted is not None:
                 self._unwanted.set()
-            callbacks, self._on_stop = self._on_stop, []
+            callbacks, self._on_stop = self._on_stop, ()
             source = self._source
         if self._is_inline:
             for callback in callbacks:
@@ -75,7 +77,7 @@ class StoppableTask(StreamingTask):
             return True
         if source is None:
             start_thread(self._calls.cut)
-        elif not source.wake(_FOR_THE_READER) or not self._is_reported.is_set():
+        elif not source.wake(_FOR_THE_READER) or not self._is_reported:
             start_thread(self._hang_up_on, source)
         for callback in callbacks:
             start_thread(self._call_on_stop, callback)
@@ -84,5 +86,20 @@ class StoppableTask(StreamingTask):
     def _hang_up_on(self, source: Reader[Any]) -> None:
         source.close()
         # A reader whose client has stalled cannot report the end.
-        if not self._is_reported.wait(_STALLED):
+        if not self._wait_for_report(_STALLED):
             self.end(self._stop_reason)
+
+    def _note_report(self) -> None:
+        with self._lock:
+            self._is_reported = True
+            reported = self._reported
+        if reported is not None:
+            reported.set()
+
+    def _wait_for_report(self, seconds: float | None = None) -> bool:
+        with self._lock:
+            if self._is_reported:
+                return True
+            if self._reported is None:
+                self._reported = threading.Event()
+        return self._reported.wait(seconds)

@@ -13,6 +13,7 @@ from flask_chatstop.generation.callbacks import TaskWithCallbacks
 from flask_chatstop.generation.inline_source import InlineReader
 from flask_chatstop.generation.reader import Reader
 from flask_chatstop.generation.source import SourceReader
+from flask_chatstop.generation.source_check import check_source
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.upstream.calls import Calls
 
@@ -89,10 +90,12 @@ class StreamingTask(TaskWithCallbacks):
             its client has left.
         :raises ConfigurationError: the heartbeat is not a number above 0.
         :raises RuntimeError: the task already has a stream.
-        :raises TypeError: the source is not iterable.
+        :raises TypeError: the source is not iterable, or is a text, a mapping or a
+            whole answer, whose letters, keys or fields would be read.
         """
         if heartbeat is not None:
             heartbeat = seconds("heartbeat", heartbeat)
+        check_source(chunks)
         source = self._make_reader(chunks, upstream)
         with self._lock:
             if self._source is not None:

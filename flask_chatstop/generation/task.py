@@ -1,6 +1,5 @@
 """The handle of one running generation."""
 
-import logging
 import os
 import sys
 import time
@@ -16,11 +15,12 @@ from flask_chatstop.errors import ChatStopError
 from flask_chatstop.events.writer import EventWriter
 from flask_chatstop.generation.end import GenerationEnd, tell_app
 from flask_chatstop.generation.stopping import StoppableTask
+from flask_chatstop.logs import get_logger
 from flask_chatstop.signals import send, task_ended, task_started
 from flask_chatstop.upstream.calls import Calls
 from flask_chatstop.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -135,8 +135,8 @@ class GenerationTask(StoppableTask):
                 reason, error = self._stop_reason, None
             # First of all: the garbage collector may call end() again in this thread.
             self._end_reason = reason
-            callbacks, self._on_end = self._on_end, []
-            self._on_stop = []
+            callbacks, self._on_end = self._on_end, ()
+            self._on_stop = ()
             if self._unwanted is not None:
                 self._unwanted.set()
         try:
@@ -150,7 +150,7 @@ class GenerationTask(StoppableTask):
                     self._worker.ended(self, reason)
                 finally:
                     # Last of all: another thread tells the client of the end then.
-                    self._is_reported.set()
+                    self._note_report()
                     self._call_when_reported()
         return True
 
@@ -161,7 +161,7 @@ class GenerationTask(StoppableTask):
         """
         with self._lock:
             self._when_reported = callback
-        if self._is_reported.is_set():
+        if self._is_reported:
             self._call_when_reported()
 
     def _call_when_reported(self) -> None:
@@ -174,7 +174,9 @@ class GenerationTask(StoppableTask):
             logger.exception("The end of task %r cannot be kept.", self.id)
 
     def _tell(
-        self, end: GenerationEnd, callbacks: list[Callable[[GenerationEnd], object]]
+        self,
+        end: GenerationEnd,
+        callbacks: tuple[Callable[[GenerationEnd], object], ...],
     ) -> None:
         is_saved = not callbacks
         try:
@@ -220,4 +222,4 @@ class GenerationTask(StoppableTask):
     def wait_until_reported(self) -> None:
         """Wait until ``on_end`` has been called, if another thread is calling it."""
         if not self._is_copy:
-            self._is_reported.wait()
+            self._wait_for_report()

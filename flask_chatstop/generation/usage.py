@@ -33,7 +33,7 @@ class Usage:
     :param prompt_tokens: as the source reported, else ``None``; the same for
         ``completion_tokens`` and ``total_tokens``.
     :param characters: of the text that was sent.
-    :param pieces: how many pieces were sent. Most providers send a token or a few in
+    :param chunks: how many chunks were sent. Most providers send a token or a few in
         each.
     :param reported: everything that the source reported, by name.
     """
@@ -42,7 +42,7 @@ class Usage:
     completion_tokens: int | None = None
     total_tokens: int | None = None
     characters: int = 0
-    pieces: int = 0
+    chunks: int = 0
     reported: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -52,11 +52,11 @@ class Usage:
 
 
 def usage_of(
-    reported: Mapping[str, object], *, characters: int = 0, pieces: int = 0
+    reported: Mapping[str, object], *, characters: int = 0, chunks: int = 0
 ) -> Usage:
     """Return the usage with the figures that are among the reported ones."""
     if not reported:
-        return Usage(characters=characters, pieces=pieces)
+        return Usage(characters=characters, chunks=chunks)
     prompt, completion = _figure(reported, _PROMPT), _figure(reported, _COMPLETION)
     total = _figure(reported, _TOTAL)
     if total is None and prompt is not None and completion is not None:
@@ -66,7 +66,7 @@ def usage_of(
         completion_tokens=completion,
         total_tokens=total,
         characters=characters,
-        pieces=pieces,
+        chunks=chunks,
         reported=reported,
     )
 

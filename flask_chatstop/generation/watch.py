@@ -1,6 +1,5 @@
 """Saying where a source is blocked that was stopped and does not end."""
 
-import logging
 import sys
 import threading
 import traceback
@@ -9,9 +8,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from flask_chatstop.greenlets import threads_are_greenlets
+from flask_chatstop.logs import get_logger
 from flask_chatstop.upstream.calls import Calls
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds after its stop at which a source that still runs is logged.
 BLOCKED_AFTER = 2.0
@@ -28,8 +29,7 @@ FindFrame = Callable[[], FrameType | None]
 
 def frame_finder() -> FindFrame:
     """Return what finds the innermost frame of the thread or greenlet that calls it."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    if threads_are_greenlets():
         greenlet = weakref.ref(sys.modules["greenlet"].getcurrent())
         return lambda: getattr(greenlet(), "gr_frame", None)
     ident = threading.get_ident()

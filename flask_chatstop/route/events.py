@@ -1,6 +1,5 @@
 """The request of somebody who comes back to an answer, and what is sent to them."""
 
-import logging
 import re
 import threading
 import time
@@ -12,25 +11,27 @@ from werkzeug.exceptions import HTTPException
 
 from flask_chatstop.backends import Owner
 from flask_chatstop.checks import is_id
-from flask_chatstop.config import AppState
 from flask_chatstop.errors import BackendError, InvalidParam
 from flask_chatstop.events import Page
 from flask_chatstop.events.follower import Follower
 from flask_chatstop.events.records import END, LOST_END, Head, log_id_of, unpack
 from flask_chatstop.events.writer import EventWriter
 from flask_chatstop.generation.client_timeout import set_client_timeout
+from flask_chatstop.logs import get_logger
 from flask_chatstop.route.auth import Caller
 from flask_chatstop.route.responses import (
     RouteError,
     as_json_error,
+    empty_response,
     error_response,
     method_response,
     unavailable_response,
 )
 from flask_chatstop.route.stop import check_user
+from flask_chatstop.state import AppState
 from flask_chatstop.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _POSITION = re.compile("[0-9]{1,9}", re.ASCII)
 #: Seconds between two looks for an answer that is just beginning.
@@ -84,8 +85,8 @@ class EventsRoute:
             state.warn_of_processes()
             raise _not_found()
         if position is None or _has_all(page, position):
-            return current_app.response_class(status=204)
-        response = _empty_response(Head.unpacked(page.head))
+            return empty_response()
+        response = _response_of(Head.unpacked(page.head))
         if request.method == "GET":
             set_client_timeout(state.client_timeout)
             follower = Follower(
@@ -165,7 +166,7 @@ def _has_all(page: Page, position: int) -> bool:
     return position >= unpack(page.records[0].data).last
 
 
-def _empty_response(head: Head) -> Response:
+def _response_of(head: Head) -> Response:
     """Return a response with the headers of the one that the first client has got."""
     body: Iterator[bytes] = iter(())  # whose length is unknown
     return current_app.response_class(

@@ -1,6 +1,8 @@
 """Browsers that connect again to a stream that they have lost."""
 
-from flask import abort, current_app, has_request_context, request
+from flask import abort, has_request_context, request
+
+from flask_chatstop.route.responses import empty_response
 
 
 def refuse_reconnect() -> None:
@@ -14,4 +16,4 @@ def refuse_reconnect() -> None:
     :raises HTTPException: the request has a ``Last-Event-ID``.
     """
     if has_request_context() and "Last-Event-ID" in request.headers:
-        abort(current_app.response_class(status=204))
+        abort(empty_response())

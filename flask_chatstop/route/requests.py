@@ -1,16 +1,16 @@
 """Reading a stop request: its body and its query."""
 
 import json
-import logging
 from typing import NoReturn
 
 from flask import request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from flask_chatstop.errors import InvalidParam
+from flask_chatstop.logs import get_logger
 from flask_chatstop.route.responses import RouteError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Bytes that the body of a stop may have.
 MAX_BODY = 64 * 1024

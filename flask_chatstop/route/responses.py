@@ -1,7 +1,6 @@
 """The answers of the stop route: success, and every error as the contract's JSON."""
 
 import json
-import logging
 
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
@@ -9,8 +8,9 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from flask_chatstop.backends import StopOutcome
 from flask_chatstop.errors import BackendError, InvalidParam, NotLoggedIn, TaskExists
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class RouteError(Exception):
@@ -51,6 +51,11 @@ def error_response(error: Exception) -> Response:
     raise error
 
 
+def empty_response() -> Response:
+    """Tell an ``EventSource`` not to connect again."""
+    return _uncached(current_app.response_class(status=204))
+
+
 def unavailable_response(message: str) -> Response:
     """Answer a request that needs a store which is away."""
     response = _json_error(503, "backend_unavailable", message)
@@ -66,6 +71,7 @@ def as_json_error(response: Response) -> Response:
         code = phrase.lower().replace(" ", "_")
         response.data = _json_error(status, code, f"{phrase}.").get_data()
         response.mimetype = "application/json"
+        _uncached(response)
     return response
 
 
@@ -97,4 +103,11 @@ def method_response(
 
 def _json_error(status: int, code: str, message: str) -> Response:
     body = json.dumps({"code": code, "message": message, "status": status})
-    return current_app.response_class(body, status, mimetype="application/json")
+    mimetype = "application/json"
+    return _uncached(current_app.response_class(body, status, mimetype=mimetype))
+
+
+def _uncached(response: Response) -> Response:
+    # A cache may keep 204, 404 and 405 of a GET. The same URL may have an answer soon.
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,7 +1,6 @@
 """Authenticators for apps whose users are logged in by a cookie, or need no login."""
 
 import functools
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -10,10 +9,11 @@ from flask import current_app, request, session
 
 from flask_chatstop.checks import MAX_ID, is_id
 from flask_chatstop.errors import ConfigurationError
+from flask_chatstop.logs import get_logger
 from flask_chatstop.route.request_origin import is_cross_site, is_local, origins_of
 from flask_chatstop.route.responses import RouteError, error_response
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,7 +7,6 @@ from werkzeug.exceptions import HTTPException
 
 from flask_chatstop.backends import Owner, StopOutcome
 from flask_chatstop.checks import MAX_ID, is_id
-from flask_chatstop.config import AppState
 from flask_chatstop.errors import InvalidParam
 from flask_chatstop.route.auth import Caller
 from flask_chatstop.route.requests import read_body, read_wait
@@ -19,6 +18,7 @@ from flask_chatstop.route.responses import (
     outcome_response,
 )
 from flask_chatstop.signals import send, stop_requested
+from flask_chatstop.state import AppState
 
 # The route accepts every method, so that a wrong one gets our JSON.
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")

@@ -4,21 +4,13 @@ Needs pytest and hypothesis: ``pip install pytest hypothesis``.
 """
 
 import threading
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from queue import SimpleQueue
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from flask_chatstop.backends import (
     EndReason,
@@ -27,35 +19,15 @@ from flask_chatstop.backends import (
     StopOutcome,
     TaskRecord,
 )
-
-ALICE = Owner("app", "service-api", "alice")
-BOB = Owner("app", "service-api", "bob")
-
-#: Owners that a store may confuse with ALICE, by its own rules of comparison.
-NEARLY_ALICE = [
-    Owner("APP", "service-api", "alice"),
-    Owner("app", "web-app", "alice"),
-    Owner("app", "service-api", "Alice"),
-    Owner("app", "service-api", "alice "),
-    Owner("app", "service-api", " alice"),
-    Owner("app ", "service-api", "alice"),
-    Owner("app", "service-api", "álice"),
-    Owner("app", "service-api", "alicé"),
-    Owner("app", "service-api", "alicе"),  # noqa: RUF001 - a Cyrillic e
-    Owner("app", "service-api", "%"),
-    Owner("app", "service-api", ""),
-]
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Return as soon as a condition is true.
-
-    :raises AssertionError: it was not true within ``seconds``.
-    """
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        threading.Event().wait(0.005)
+from flask_chatstop.testing.model import against_a_model
+from flask_chatstop.testing.tasks import (
+    ALICE,
+    BOB,
+    NEARLY_ALICE,
+    new_record,
+    new_worker,
+)
+from flask_chatstop.testing.waiting import drain, listening, wait_until
 
 
 class BackendContract:
@@ -93,6 +65,13 @@ class BackendContract:
         backend.close()
 
     @pytest.fixture
+    def patient(self, hasty: StopBackend) -> Iterator[StopBackend]:
+        """Return another one on that store, whose times outlive a slow machine."""
+        patient = self.open_backend() if self.is_shared else hasty
+        yield patient
+        patient.close()
+
+    @pytest.fixture
     def other(self, backend: StopBackend) -> Iterator[StopBackend]:
         """Return another worker's backend on the same store."""
         other = self.open_backend() if self.is_shared else backend
@@ -127,14 +106,14 @@ class BackendContract:
         assert backend.stops(thief.worker_id, [record.task_id]) == set()
 
     def test_a_task_that_is_not_renewed_is_forgotten_and_its_id_is_free(
-        self, hasty: StopBackend
+        self, hasty: StopBackend, patient: StopBackend
     ) -> None:
         record = new_record()
         hasty.announce(record)
         wait_until(lambda: hasty.stop(record.task_id, ALICE) is StopOutcome.MISSING)
         assert hasty.stops(record.worker_id, [record.task_id]) == set()
         again = new_record(task_id=record.task_id, owner=BOB)
-        assert hasty.announce(again) is True
+        assert patient.announce(again) is True
         assert hasty.stop(record.task_id, ALICE) is StopOutcome.MISSING
         assert hasty.stop(record.task_id, BOB) is StopOutcome.STOPPING
 
@@ -163,13 +142,15 @@ class BackendContract:
 
     # renew
 
-    def test_a_renewed_task_outlives_its_lease(self, hasty: StopBackend) -> None:
+    def test_a_renewed_task_outlives_its_lease(
+        self, hasty: StopBackend, patient: StopBackend
+    ) -> None:
         renewed, left = new_record(), new_record()
         hasty.announce(renewed)
         hasty.announce(left)
 
         def left_is_gone() -> bool:
-            hasty.renew([renewed])
+            patient.renew([renewed])
             return hasty.stop(left.task_id, ALICE) is StopOutcome.MISSING
 
         wait_until(left_is_gone)
@@ -203,7 +184,9 @@ class BackendContract:
     def test_a_task_whose_lease_ran_out_after_its_stop_is_stopping_when_renewed(
         self,
     ) -> None:
-        backend = self.open_backend(lease=0.5)
+        # Of 2 s: a busy machine needs a part of it for the announcement and the stop.
+        backend = self.open_backend(lease=2.0)
+        patient = self.open_backend() if self.is_shared else backend
         record, theirs = new_record(), new_record()
         for each in (record, theirs):
             backend.announce(each)
@@ -213,14 +196,15 @@ class BackendContract:
             assert backend.stop(each.task_id, ALICE) is StopOutcome.MISSING
             assert backend.stops(each.worker_id, [each.task_id]) == set()
             backend.end(each, EndReason.FINISHED)
-        assert backend.renew([record]) == set()
+        assert patient.renew([record]) == set()
         assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}
         heir = new_record(task_id=theirs.task_id)
-        assert backend.renew([heir]) == set()
+        assert patient.renew([heir]) == set()
         assert backend.stops(heir.worker_id, [heir.task_id]) == set()
         assert backend.renew([theirs]) == {theirs.task_id}
         assert backend.stop(heir.task_id, ALICE) is StopOutcome.STOPPING
         backend.close()
+        patient.close()
 
     def test_renewing_leaves_a_task_of_another_worker_as_it_is(
         self, backend: StopBackend
@@ -324,12 +308,11 @@ class BackendContract:
         assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
 
     def test_an_ended_task_is_forgotten_after_the_retention(
-        self, hasty: StopBackend
+        self, hasty: StopBackend, patient: StopBackend
     ) -> None:
         record = new_record()
-        hasty.announce(record)
-        hasty.end(record, EndReason.FINISHED)
-        assert hasty.stop(record.task_id, ALICE) is StopOutcome.ENDED
+        patient.announce(record)
+        assert hasty.end(record, EndReason.FINISHED) is True
         wait_until(lambda: hasty.stop(record.task_id, ALICE) is StopOutcome.MISSING)
         assert hasty.announce(record) is True
 
@@ -456,7 +439,9 @@ class BackendContract:
 
     # all of it at once
 
-    def test_a_hundred_threads_agree_on_every_task(self, backend: StopBackend) -> None:
+    def test_a_hundred_threads_agree_on_every_task(self) -> None:
+        # Each of them waits for most of the others, which takes a busy machine long.
+        backend = self.open_backend(timeout=60.0)
         records = [new_record() for _ in range(20)]
         for record in records:
             backend.announce(record)
@@ -487,12 +472,13 @@ class BackendContract:
             seen = {found[index] for found in outcomes if found}
             assert seen <= {StopOutcome.STOPPING, final}
             assert backend.stops(record.worker_id, [record.task_id]) == set()
+        backend.close()
 
     def test_any_sequence_of_calls_agrees_with_a_plain_model(
         self, backend: StopBackend
     ) -> None:
         run_state_machine_as_test(
-            _against_a_model(backend),
+            against_a_model(backend),
             settings=settings(
                 max_examples=50,
                 stateful_step_count=30,
@@ -501,139 +487,3 @@ class BackendContract:
                 suppress_health_check=list(HealthCheck),
             ),
         )
-
-
-def new_worker() -> str:
-    """Return the id of a new worker."""
-    return uuid.uuid4().hex
-
-
-def new_record(
-    *, task_id: str | None = None, owner: Owner = ALICE, worker_id: str | None = None
-) -> TaskRecord:
-    """Return the record of a new task of a new worker."""
-    return TaskRecord(task_id or uuid.uuid4().hex, owner, worker_id or new_worker())
-
-
-@contextmanager
-def listening(
-    backend: StopBackend, records: Collection[TaskRecord]
-) -> Iterator[SimpleQueue[str]]:
-    """Listen for one worker in a thread; the queue gets the ids of stopped tasks."""
-    bell: SimpleQueue[str] = SimpleQueue()
-    ready, closing = threading.Event(), threading.Event()
-
-    def heard(task_ids: Collection[str]) -> None:
-        for task_id in task_ids:
-            bell.put(task_id)
-        ready.set()
-
-    worker_id = next(record.worker_id for record in records)
-    task_ids = [record.task_id for record in records]
-    thread = threading.Thread(
-        target=backend.listen, args=(worker_id, lambda: task_ids, heard, closing)
-    )
-    thread.start()
-    try:
-        assert ready.wait(5), "heard was not called when the listening began"
-        yield bell
-    finally:
-        closing.set()
-        thread.join()
-
-
-def drain(bell: "SimpleQueue[str]") -> list[str]:
-    """Take the ids that have arrived by now."""
-    return [bell.get() for _ in range(bell.qsize())]
-
-
-class _Model:
-    """The simplest store: one dictionary, no times, no threads."""
-
-    def __init__(self) -> None:
-        self.tasks: dict[str, tuple[TaskRecord, str]] = {}
-
-    def announce(self, record: TaskRecord) -> bool:
-        if record.task_id in self.tasks:
-            return False
-        self.tasks[record.task_id] = (record, "running")
-        return True
-
-    def renew(self, record: TaskRecord) -> set[str]:
-        self.announce(record)
-        known, state = self.tasks[record.task_id]
-        is_open = state in ("running", "stopping")
-        is_ours = is_open and known.worker_id == record.worker_id
-        return set() if is_ours else {record.task_id}
-
-    def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        record, state = self.tasks.get(task_id, (None, ""))
-        if record is None or record.owner != owner:
-            return StopOutcome.MISSING
-        if state == "running":
-            self.tasks[task_id] = (record, "stopping")
-        if state in ("running", "stopping"):
-            return StopOutcome.STOPPING
-        return StopOutcome.STOPPED if state == "stopped" else StopOutcome.ENDED
-
-    def end(self, record: TaskRecord, reason: EndReason) -> bool:
-        known, state = self.tasks.get(record.task_id, (None, ""))
-        is_over = state not in ("running", "stopping")
-        if known and known.worker_id == record.worker_id and not is_over:
-            self.tasks[record.task_id] = (known, reason.value)
-            return True
-        return False
-
-    def stops(self, worker_id: str) -> set[str]:
-        return {
-            record.task_id
-            for record, state in self.tasks.values()
-            if state == "stopping" and record.worker_id == worker_id
-        }
-
-
-def _against_a_model(backend: StopBackend) -> type[RuleBasedStateMachine]:
-    workers = [new_worker() for _ in range(2)]
-    records = strategies.builds(
-        TaskRecord,
-        strategies.sampled_from(["one", "two", "three"]),
-        strategies.sampled_from([ALICE, BOB]),
-        strategies.sampled_from(workers),
-    )
-
-    class Machine(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = _Model()
-            self.run = uuid.uuid4().hex
-
-        def of_this_run(self, record: TaskRecord) -> TaskRecord:
-            return replace(record, task_id=f"{self.run}-{record.task_id}")
-
-        @rule(record=records)
-        def announce(self, record: TaskRecord) -> None:
-            record = self.of_this_run(record)
-            assert backend.announce(record) == self.model.announce(record)
-
-        @rule(record=records)
-        def renew(self, record: TaskRecord) -> None:
-            record = self.of_this_run(record)
-            assert backend.renew([record]) == self.model.renew(record)
-
-        @rule(record=records)
-        def stop(self, record: TaskRecord) -> None:
-            record = self.of_this_run(record)
-            found = backend.stop(record.task_id, record.owner)
-            assert found is self.model.stop(record.task_id, record.owner)
-
-        @rule(record=records, reason=strategies.sampled_from(EndReason))
-        def end(self, record: TaskRecord, reason: EndReason) -> None:
-            record = self.of_this_run(record)
-            assert backend.end(record, reason) == self.model.end(record, reason)
-
-        @rule(worker_id=strategies.sampled_from(workers))
-        def stops(self, worker_id: str) -> None:
-            found = backend.stops(worker_id, list(self.model.tasks))
-            assert found == self.model.stops(worker_id)
-
-    return Machine

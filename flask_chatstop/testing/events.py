@@ -3,6 +3,7 @@
 Needs pytest and hypothesis, as the contract of backends does.
 """
 
+import queue
 import secrets
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from flask_chatstop.events import EventLog, Page, Record
 from flask_chatstop.events.records import END
-from flask_chatstop.testing.contract import wait_until
+from flask_chatstop.testing.waiting import wait_until
 
 HEAD = Record(0, b"head")
 
@@ -58,6 +59,13 @@ class EventLogContract:
         log.close()
 
     @pytest.fixture
+    def patient(self, hasty: EventLog) -> Iterator[EventLog]:
+        """Return another one on that store, which outlives a slow machine."""
+        patient = self.open_log() if self.is_shared else hasty
+        yield patient
+        patient.close()
+
+    @pytest.fixture
     def other(self, log: EventLog) -> Iterator[EventLog]:
         """Return another worker's log on the same store."""
         other = self.open_log() if self.is_shared else log
@@ -93,6 +101,18 @@ class EventLogContract:
         page = log.read(log_id, 0)
         assert page is not None
         assert (page.head, list(page.records)) == (bytes(range(256)), records)
+
+    def test_any_bytes_are_kept_when_they_are_added_alone(self, log: EventLog) -> None:
+        log_id = new_log_id()
+        log.append({log_id: [HEAD]})
+        data = [bytes(range(256)), b"%s %(x)s \\ ' \" :b", b"", b"\\x00", b"\0\r\n\xff"]
+        records = [Record(number, each) for number, each in enumerate(data, 1)]
+        records.append(Record(END, bytes(reversed(range(256)))))
+        for record in records:
+            assert log.append({log_id: [record]}) == set()
+        page = log.read(log_id, 0)
+        assert page is not None
+        assert list(page.records) == records
 
     def test_an_unknown_log_is_not_read_and_not_added_to(self, log: EventLog) -> None:
         known, unknown = new_log_id(), new_log_id()
@@ -157,6 +177,73 @@ class EventLogContract:
         log.append({log_id: [Record(2, b"2")]})
         assert heard.wait(10)
 
+    def test_waits_for_many_logs_at_once_end_each_with_its_own(
+        self, log: EventLog
+    ) -> None:
+        # Ten threads connect at once, which takes a busy machine long.
+        other = self.open_log(timeout=30.0) if self.is_shared else log
+        log_ids = [new_log_id() for _ in range(5)]
+        log.append({log_id: [HEAD] for log_id in log_ids})
+        heard: queue.Queue[str] = queue.Queue()
+
+        def wait(log_id: str) -> None:
+            last = 0
+            while last != END:
+                other.wait(log_id, last, 60.0)
+                if numbers := self.numbers(other, log_id, last):
+                    last = numbers[-1]
+                    heard.put(log_id)
+
+        for log_id in [*log_ids, *log_ids]:  # two waits for each
+            threading.Thread(target=wait, args=(log_id,), daemon=True).start()
+        for number in (1, END):
+            for log_id in log_ids:
+                log.append({log_id: [Record(number, b"")]})
+                assert {heard.get(timeout=30) for _ in range(2)} == {log_id}
+        assert heard.empty()
+        other.close()
+
+    def test_a_wait_for_what_is_there_ends_at_once(
+        self, log: EventLog, other: EventLog
+    ) -> None:
+        log_id = new_log_id()
+        log.append({log_id: [HEAD]})
+        other.wait(log_id, 0, 0.05)
+        log.append({log_id: [Record(1, b""), Record(2, b"")]})
+        for after in (1, 0):
+            begun = time.monotonic()
+            other.wait(log_id, after, 60.0)
+            assert time.monotonic() - begun < 10
+
+    def test_a_wait_returns_nothing_but_a_record_that_is_there(
+        self, log: EventLog, other: EventLog
+    ) -> None:
+        for size in (10, 100_000):
+            log_id = new_log_id()
+            records = [Record(1, b"1"), Record(4, b"4"), Record(END, b"\0e" * size)]
+            log.append({log_id: [HEAD]})
+            returned = [other.wait(log_id, 0, 0.05)]
+            for record in records:
+                log.append({log_id: [record]})
+                returned.append(other.wait(log_id, record.number - 1, 60.0))
+            returned.append(other.wait(log_id, 1, 60.0))
+            assert set(returned) <= {None, *records}
+            assert other.wait(log_id, END, 0.05) is None
+
+    def test_a_log_that_was_closed_waits_again(
+        self, log: EventLog, other: EventLog
+    ) -> None:
+        log_id = new_log_id()
+        log.append({log_id: [HEAD]})
+        for number in (1, 2):
+            other.wait(log_id, number - 1, 0.05)
+            timer = threading.Timer(0.1, log.append, [{log_id: [Record(number, b"")]}])
+            timer.start()
+            while not self.numbers(other, log_id, number - 1):
+                other.wait(log_id, number - 1, 60.0)
+            timer.join()
+            other.close()
+
     def test_a_wait_in_vain_ends_as_well(self, log: EventLog) -> None:
         log_id = new_log_id()
         log.append({log_id: [HEAD]})
@@ -164,23 +251,29 @@ class EventLogContract:
         log.wait(new_log_id(), 0, 0.05)
         assert self.numbers(log, log_id, 0) == []
 
-    def test_a_log_is_forgotten_after_the_retention(self, hasty: EventLog) -> None:
+    def test_a_log_is_forgotten_after_the_retention(
+        self, hasty: EventLog, patient: EventLog
+    ) -> None:
         log_id, kept = new_log_id(), new_log_id()
+        assert patient.read(kept, 0) is None  # and it is connected
         hasty.append({log_id: [HEAD, Record(1, b"1")], kept: [HEAD]})
+        # What follows may take longer: a purge is of what others have left too.
+        patient.renew([kept])
 
         def is_forgotten() -> bool:
-            hasty.renew([kept])
+            if patient is hasty:
+                hasty.renew([kept])
             return hasty.read(log_id, 0) is None
 
         wait_until(is_forgotten)
         assert hasty.append({log_id: [Record(2, b"2")]}) == {log_id}
         hasty.renew([log_id])
         assert hasty.read(log_id, 0) is None
-        assert hasty.append({kept: [Record(1, b"1")]}) == set()
+        assert patient.append({kept: [Record(1, b"1")]}) == set()
         while hasty.purge():
             pass
         assert self.numbers(hasty, kept, 0) == [1]
-        assert hasty.append({log_id: [HEAD, Record(1, b"new")]}) == set()
+        assert patient.append({log_id: [HEAD, Record(1, b"new")]}) == set()
         assert self.numbers(hasty, log_id, 0) == [1]
 
     def test_the_end_keeps_a_log_for_another_retention(self, hasty: EventLog) -> None:

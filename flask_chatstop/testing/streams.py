@@ -3,7 +3,7 @@
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_chatstop.config import AppState
+from flask_chatstop.state import AppState
 from flask_chatstop.worker import RunnableTask
 
 

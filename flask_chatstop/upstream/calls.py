@@ -9,7 +9,6 @@ A context variable says which task a thread or asyncio task works for, see
 :func:`binding`.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +17,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from flask_chatstop.logs import get_logger
 from flask_chatstop.upstream import cleanup
 from flask_chatstop.upstream.shut_down import shut_down
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # What observes an app may send its reports in the source's own thread.
 _OBSERVERS = ("langsmith", "langfuse", "otel-", "opentelemetry", "sentry")
+
+_NEVER = float("-inf")
 
 _bound: ContextVar["Binding | None"] = ContextVar("chatstop_bound", default=None)
 
@@ -96,7 +98,8 @@ class Calls:
         self.task = task
         #: Held while a socket is shut down, so that no call is closed meanwhile and
         #: its connection given to another task. Reentrant: the garbage collector may
-        #: close a response in the thread that holds it.
+        #: close a response in the thread that holds it. It is the lock of the task
+        #: too: under gevent each takes a third of a KiB.
         self.lock = threading.RLock()
         self.is_tracking = is_tracking
         self._cut = 0
@@ -107,7 +110,7 @@ class Calls:
         #: When the async source of the task was cancelled.
         self.cancelled_at: float | None = None
         self._is_over = not is_tracking
-        self._told_at = float("-inf")
+        self._told_at = _NEVER
         # Made with the first call: most streams that wait have one or none.
         self._open: set[Call] | None = None
         self._origins: set[object] | None = None

@@ -1,12 +1,12 @@
 """Hanging up on what the app gives as ``upstream``."""
 
-import logging
 import time
 from collections.abc import Callable
 
+from flask_chatstop.logs import get_logger
 from flask_chatstop.upstream.hang_up import hang_up, warn_of_unknown
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds between two looks at what a closed source reads: at first, and at last.
 _SOON, _LATER = 0.05, 0.25
@@ -21,6 +21,8 @@ class GivenUpstream:
 
     :param is_source: it is the source itself, which may be a response or may not.
     """
+
+    __slots__ = ("_has_failed", "_is_source", "_left", "_upstream")
 
     def __init__(self, upstream: object, *, is_source: bool = False) -> None:
         self._upstream = upstream

@@ -1,14 +1,14 @@
 """Hanging up on one response, for what the tracking of calls does not know."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 
+from flask_chatstop.logs import get_logger
 from flask_chatstop.upstream.shut_down import shut_down
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Where wrappers keep the response below them: openai, anthropic and requests; litellm;
 # botocore. openai's stream helpers have no public name for it.

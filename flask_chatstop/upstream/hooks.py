@@ -3,19 +3,20 @@
 import importlib
 import importlib.metadata
 import importlib.util
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
 from flask_chatstop.errors import SourceStopped
-from flask_chatstop.upstream import httpcore, urllib3
+from flask_chatstop.logs import get_logger
+from flask_chatstop.upstream import aiohttp, httpcore, urllib3
 from flask_chatstop.upstream.shape import Hook
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LIBRARIES: dict[str, Callable[[Any], list[Hook]]] = {
+    "aiohttp": aiohttp.hooks,
     "httpcore": httpcore.hooks,
     "httpcore2": httpcore.hooks,
     "urllib3": urllib3.hooks,

@@ -1,14 +1,13 @@
 """Making a task known to the store, or going on without it."""
 
-import logging
-
 from flask_chatstop.backends import TaskRecord
 from flask_chatstop.errors import BackendError, TaskExists
-from flask_chatstop.logs import log
+from flask_chatstop.greenlets import call_on_own_stack
+from flask_chatstop.logs import get_logger
 from flask_chatstop.worker.reconciler import Reconciler
 from flask_chatstop.worker.running import RunningTasks
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def announce(record: TaskRecord, reconciler: Reconciler, running: RunningTasks) -> None:
@@ -19,7 +18,8 @@ def announce(record: TaskRecord, reconciler: Reconciler, running: RunningTasks) 
     lost: BackendError | None = None
     try:
         if reconciler.store_is_up:
-            if reconciler.store.announce(record):
+            # The greenlet of a server goes on to wait with the stream.
+            if call_on_own_stack(reconciler.store.announce, record):
                 return
             raise TaskExists(f"The task id {record.task_id!r} is taken.")
     except BackendError as error:
@@ -33,4 +33,4 @@ def announce(record: TaskRecord, reconciler: Reconciler, running: RunningTasks) 
         # The reconciler may have announced what runs, and be about to find the store.
         running.look_again()
     message = "Task %r runs, but only this process can stop it until the store is back."
-    log(logger, logging.WARNING, message, record.task_id)
+    logger.warning(message, record.task_id)

@@ -1,14 +1,13 @@
 """Whether the store is reachable, and when to try again."""
 
-import logging
 import random
 import threading
 import time
 
 from flask_chatstop.errors import BackendError
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # An app may seed the random module and expect its numbers in order.
 _random = random.SystemRandom()
@@ -47,11 +46,11 @@ class Availability:
             self._forget_old_attempts()
             self.is_up = False
         if isinstance(error, BackendError):
-            log(logger, logging.WARNING, "Lost %s, trying again: %s", self._name, error)
+            logger.warning("Lost %s, trying again: %s", self._name, error)
         else:
             message = "Lost %s, trying again: unexpected %s"
             kind = type(error).__name__
-            log(logger, logging.ERROR, message, self._name, kind, error=error)
+            logger.error(message, self._name, kind, exc_info=error)
 
     def found(self) -> bool:
         """Note that a try has succeeded, and tell whether it was lost before."""
@@ -60,7 +59,7 @@ class Availability:
                 return False
             self.is_up = True
             self._found_at = time.monotonic()
-        log(logger, logging.WARNING, "Found %s again.", self._name)
+        logger.warning("Found %s again.", self._name)
         return True
 
     def backoff(self) -> float:

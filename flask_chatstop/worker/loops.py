@@ -1,17 +1,16 @@
 """The threads of a worker: no error ends them, and one that is gone is replaced."""
 
 import contextlib
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 from flask_chatstop.threads import pass_on_interrupt
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds to wait after an error, whatever the loop itself does about it.
 _AFTER_AN_ERROR = 0.01
@@ -75,7 +74,7 @@ class Loops:
             self.begin()
         except RuntimeError as error:
             message = "The threads of the worker could not begin: %s"
-            log(logger, logging.ERROR, message, error)
+            logger.error(message, error)
 
     def replace_gone(self) -> None:
         """Begin the threads that are gone, unless all have ended."""

@@ -1,14 +1,13 @@
 """What concerns every worker of a process: a fork, and the exit."""
 
 import atexit
-import logging
 from typing import Protocol
 from weakref import WeakSet
 
 from flask_chatstop.forks import call_in_child
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class ProcessBound(Protocol):
@@ -35,7 +34,7 @@ def _at_exit() -> None:
         try:
             worker.close()
         except Exception as error:
-            log(logger, logging.ERROR, "A worker could not be closed.", error=error)
+            logger.error("A worker could not be closed.", exc_info=error)
 
 
 call_in_child(_after_fork)

@@ -1,13 +1,12 @@
 """The thread that keeps the store and the running tasks of a worker in agreement."""
 
-import logging
 import queue
 import threading
 import time
 
-from flask_chatstop.backends import EndReason, StopBackend
+from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
 from flask_chatstop.errors import TaskExists
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 from flask_chatstop.threads import start_thread
 from flask_chatstop.worker.availability import Availability
 from flask_chatstop.worker.listener import Listener
@@ -15,7 +14,7 @@ from flask_chatstop.worker.loops import Loops
 from flask_chatstop.worker.running import RunnableTask, RunningTasks
 from flask_chatstop.worker.store import Store
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds in which messages are gathered. A stream sends its last bytes before its end
 #: is reported, and a busy worker wakes its reconciler 20 times a second at most.
@@ -185,18 +184,29 @@ class Reconciler:
         if not self.store_is_up:
             # After the renewal: a store that is full may still renew.
             self._backend.check()
-        self._report_ends()
+        reported = self._report_ends(is_trial)
         # A round in which another thread lost the store does not find it again.
         if is_trial and self._availability.found():
             # Stops are taken from now on, and must not wait for the listener's pause.
             self._listener.retry()
+        # Afterwards: an id is taken by its unreported end, and then by the store, which
+        # is asked again.
+        for record in reported:
+            self._running.reported(record)
 
-    def _report_ends(self) -> None:
+    def _report_ends(self, is_trial: bool) -> list[TaskRecord]:
+        """Tell the store the ends; return those that are to be noted as reported."""
+        reported = []
         for record, reason in self._running.ends():
             self.store.end(record, reason)
+            if is_trial:
+                reported.append(record)
+            else:
+                self._running.reported(record)
             # A slow store must not let leases run out, nor stops wait.
             if time.monotonic() >= min(self._renew_at, self._sweep_at):
                 break
+        return reported
 
     def _end_others(self, taken: set[str]) -> None:
         """End what began while the store was away, under an id that was taken."""
@@ -207,5 +217,5 @@ class Reconciler:
                     f"Task {task_id!r} fails: it began without the store, where its id"
                     " is another task's."
                 )
-                log(logger, logging.ERROR, "%s", error)
+                logger.error("%s", error)
                 start_thread(task.end, EndReason.FAILED, error)

@@ -1,6 +1,5 @@
 """The running tasks of one worker, which its threads share."""
 
-import logging
 import queue
 import threading
 from collections.abc import Collection
@@ -9,9 +8,9 @@ from weakref import WeakValueDictionary
 
 from flask_chatstop.backends import EndReason, Owner, StopOutcome, TaskInfo, TaskRecord
 from flask_chatstop.errors import TaskExists
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class RunnableTask(Protocol):
@@ -142,7 +141,7 @@ class RunningTasks:
                     task.stop()
                 except Exception as error:  # it must not harm the others
                     message = "The stop of task %r failed."
-                    log(logger, logging.ERROR, message, task_id, error=error)
+                    logger.error(message, task_id, exc_info=error)
 
     def report(self, task: RunnableTask, reason: EndReason) -> None:
         """Have the store told how a task ended; return at once."""

@@ -1,13 +1,11 @@
 """The calls of a reconciler to its store, where a refused record harms no other."""
 
-import logging
-
 from flask_chatstop.backends import EndReason, StopBackend, TaskRecord
 from flask_chatstop.errors import BackendError, RecordRefused
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 from flask_chatstop.worker.running import RunningTasks
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Store:
@@ -58,7 +56,6 @@ class Store:
             if _is_outage(error):
                 raise
             self._refused(record, error)
-        self._running.reported(record)
 
     def _renew(self, records: list[TaskRecord]) -> set[str]:
         if not records:
@@ -80,13 +77,11 @@ class Store:
     def _refused(self, record: TaskRecord, error: Exception) -> None:
         if self._running.refused(record):
             is_known = isinstance(error, RecordRefused)
-            log(
-                logger,
-                logging.ERROR,
+            logger.error(
                 "The store refuses task %r; only its own process can stop it: %s",
                 record.task_id,
                 error if is_known else type(error).__name__,
-                error=None if is_known else error,
+                exc_info=None if is_known else error,
             )
 
 

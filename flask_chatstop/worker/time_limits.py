@@ -2,7 +2,6 @@
 
 import heapq
 import itertools
-import logging
 import queue
 import threading
 import time
@@ -10,10 +9,10 @@ import weakref
 from typing import Protocol
 
 from flask_chatstop.backends import TaskRecord
-from flask_chatstop.logs import log
+from flask_chatstop.logs import get_logger
 from flask_chatstop.worker.loops import Loops
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds without a task that has a limit, after which the thread ends.
 _IDLE = 10.0
@@ -89,7 +88,7 @@ class TimeLimits:
     def failed(self, error: BaseException) -> None:
         """Log what has hit the thread, which goes on."""
         message = "The thread of the time limits goes on after %r."
-        log(logger, logging.ERROR, message, error)
+        logger.error(message, error)
 
     def _receive(self) -> bool:
         """Take new limits until the next one is over, and tell whether any came."""
@@ -119,7 +118,7 @@ class TimeLimits:
                 task.time_out()
         except Exception as error:  # it must not harm the others
             message = "The time limit of task %r failed."
-            log(logger, logging.ERROR, message, task_id, error=error)
+            logger.error(message, task_id, exc_info=error)
         self.forget(task_id)
 
 

@@ -146,7 +146,7 @@ def test_a_user_stops_an_answer_that_nobody_else_can_stop(
         page.get_by_role("button", name="Send").click()
         expect(page.locator(".assistant")).to_have_text("".join(TOKENS).strip())
         [call] = model.calls
-        assert call.silent.wait(5)
+        assert call.silent.wait(30)
 
         held: list[Route] = []
         page.route(STOP, lambda route: held.append(route))
@@ -165,7 +165,7 @@ def test_a_user_stops_an_answer_that_nobody_else_can_stop(
 
         held[0].continue_()
         expect(stop).to_be_hidden()
-        assert call.closed.wait(5)
+        assert call.closed.wait(30)
         answer = "".join(TOKENS)
         assert saved(app) == [("user", "Count"), ("assistant", answer)]
         page.reload()

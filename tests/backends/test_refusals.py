@@ -18,7 +18,7 @@ from flask_chatstop import (
 )
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.backends.redis import RedisBackend
-from flask_chatstop.backends.redis.scripts import key
+from flask_chatstop.backends.redis.script_calls import key
 from flask_chatstop.testing import ALICE, new_record
 from tests.support.apps import make_app, stop
 from tests.support.servers.redis import RedisServer

@@ -65,7 +65,8 @@ class TestOnAFile(BackendContract):
         self.path = tmp_path / "chatstop.db"
 
     def open_backend(self, **options: Any) -> SimpleBackend:
-        return file_backend(self.path, **options)
+        # Of a hundred threads that SQLite lets wait, it may forget one for long.
+        return file_backend(self.path, **{"timeout": 20.0, **options})
 
 
 class TestOnRedis(BackendContract):

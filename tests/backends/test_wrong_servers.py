@@ -132,8 +132,8 @@ def test_a_call_to_a_server_that_is_no_longer_the_primary_goes_to_the_new_one(
     backend.end(record, EndReason.STOPPED)
     backend.check()
     # All connections were dropped with the first one, and an operator can read it.
-    [line] = [x.getMessage() for x in caplog.records if x.levelname == "WARNING"]
-    assert "Opened new connections" in line and "read" in line.lower()
+    [line] = [x for x in caplog.messages if "Opened new connections" in x]
+    assert "read" in line.lower()
 
 
 @pytest.mark.parametrize("swapped", ["redis", "postgresql"], indirect=True)

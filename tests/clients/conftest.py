@@ -72,7 +72,7 @@ def printed(site: str) -> Run:
             env={**os.environ, "NO_PROXY": "127.0.0.1"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         assert program.returncode == 0, program.stderr
         return json.loads(program.stdout)

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from flask import Flask, Response
 
-from flask_chatstop import ChatStop, stream_response
+from flask_chatstop import ChatStop, SingleUserAuth, chat_response, stream_response
 from flask_chatstop.formats import ServerSentEvents
 from flask_chatstop.testing import wait_until
 from tests.support.pages import blocks, run
 from tests.support.paths import DOCS, ROOT
+from tests.support.provider import Provider
 from tests.support.servers.others import COMMANDS, serving
 from tests.support.servers.threaded import served
 
@@ -48,10 +49,12 @@ def steps() -> Iterator[tuple[str, list[str]]]:
         yield app, re.findall(r"^curl .*", section, re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 5])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_the_commands_of_a_step_of_the_tutorial_stream_and_stop(
-    number: int, tmp_path: Path
+    number: int, silent: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", silent.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
     app, commands = list(steps())[number - 1]
     module = ModuleType(f"step_{number}")
     run(app, module)
@@ -69,7 +72,9 @@ def test_the_commands_of_a_step_of_the_tutorial_stream_and_stop(
         stream = f"exec {ask}"
         with subprocess.Popen(stream, shell=True, cwd=tmp_path, stdout=output) as curl:
             try:
-                wait_until(lambda: re.search(r"\b2 ", answer.read_text()) is not None)
+                wait_until(
+                    lambda: re.search(r"\b2 |two ", answer.read_text()) is not None
+                )
                 for stop in stops:
                     [task_id] = re.findall(r"Task-Id: (\S+)", answer.read_text())[:1]
                     ran = subprocess.run(
@@ -79,7 +84,7 @@ def test_the_commands_of_a_step_of_the_tutorial_stream_and_stop(
                         text=True,
                     )
                     assert "Chatstop-Outcome: stopping" in ran.stdout
-                    assert curl.wait(10) == 0
+                    assert curl.wait(30) == 0
             finally:
                 curl.kill()
     assert number != 2 or stops
@@ -113,6 +118,7 @@ def test_the_commands_of_the_page_on_deploying_set_up_a_database_and_serve(
             f"{server.url}/v1/chat-messages/x/stop",
             json={"user": "alice"},
             headers={"Authorization": f"Bearer {key}"},
+            timeout=30,
         )
         assert response.headers["Chatstop-Outcome"] == "missing"
         assert "A stop is heard within" in server.log.read_text()
@@ -136,7 +142,7 @@ def test_the_command_of_the_page_on_following_reads_on_after_an_event(
     [command] = blocks("follow.md", "sh")
     with served(app) as url:
         auth = {"Authorization": "Bearer demo-key"}
-        asked = httpx.post(f"{url}/v1/chat-messages", headers=auth)
+        asked = httpx.post(f"{url}/v1/chat-messages", headers=auth, timeout=30)
         task_id = asked.headers["Chatstop-Task-Id"]
         assert "https://chat.example.com" in command
         ran = subprocess.run(
@@ -151,6 +157,35 @@ def test_the_command_of_the_page_on_following_reads_on_after_an_event(
     assert ran.stdout.count("id: ") == 15  # 58 to 72: the begin and the end count
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_settings_of_the_page_on_following_keep_an_answer(
+    number: int, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = blocks("follow.md", "ini")[number]
+    assert "redis://localhost" in settings or "sqlite:///" in settings
+    file = tmp_path / "settings.py"
+    file.write_text(settings.replace("redis://localhost", redis_url))
+    monkeypatch.chdir(tmp_path)
+    app = Flask("app")
+    app.config.from_pyfile(str(file))
+    chatstop = ChatStop(auth=SingleUserAuth())
+    app.register_blueprint(chatstop)
+
+    @app.post("/chat-messages")
+    @chatstop.login_required
+    def send() -> Response:
+        return chat_response(chatstop.start(), ["One ", "two"])
+
+    if "sqlite" in settings:
+        made = app.test_cli_runner().invoke(args=["chatstop", "init-db"])
+        assert made.exit_code == 0, made.output
+    client = app.test_client()
+    sent = client.post("/chat-messages")
+    said, task_id = sent.text, sent.headers["Chatstop-Task-Id"]
+    assert "two" in said
+    assert client.get(f"/chat-messages/{task_id}/events").text == said
+
+
 def test_the_debug_mode_of_the_page_on_async_sources_logs_what_blocks_the_loop(
     tmp_path: Path,
 ) -> None:
@@ -160,5 +195,5 @@ def test_the_debug_mode_of_the_page_on_async_sources_logs_what_blocks_the_loop(
     path = f"{COMMANDS}:/usr/bin:/bin"
     environ = {"PATH": path, "PYTHONPATH": str(ROOT)}
     with serving(tmp_path, "bash", "-ec", script, **environ) as server:
-        assert "late" in httpx.post(server.url).text
+        assert "late" in httpx.post(server.url, timeout=30).text
         wait_until(lambda: "Executing <Task" in server.log.read_text())

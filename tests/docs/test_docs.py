@@ -46,7 +46,7 @@ def test_it_builds_without_a_warning(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
 
@@ -135,10 +135,10 @@ def test_the_fourth_step_of_the_tutorial_hangs_up_on_a_silent_model(
     answer = Answer(step.client.post("/v1/chat-messages", json=body, headers=AUTH))
     assert [answer.next()["answer"] for _ in TOKENS] == TOKENS
     [call] = silent.calls
-    assert call.silent.wait(5)
+    assert call.silent.wait(30)
     step.stop(answer.task_id)
     assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
-    assert call.closed.wait(5)
+    assert call.closed.wait(30)
 
 
 def test_the_fifth_step_of_the_tutorial_knows_its_user_by_the_session() -> None:
@@ -190,11 +190,11 @@ def test_the_async_source_of_its_page_is_stopped_while_the_model_is_silent(
     body = {"user": "abc-123", "query": "hello"}
     answer = Answer(client.post("/v1/chat-messages", json=body, headers=AUTH))
     assert [answer.next()["answer"] for _ in TOKENS] == TOKENS
-    assert silent.calls[0].silent.wait(5)
+    assert silent.calls[0].silent.wait(30)
     stop = f"/v1/chat-messages/{answer.task_id}/stop"
     assert client.post(stop, json={"user": "abc-123"}, headers=AUTH).status_code == 200
     assert answer.rest()[-1]["metadata"]["end_reason"] == "stopped"
-    assert silent.calls[0].closed.wait(5)
+    assert silent.calls[0].closed.wait(30)
 
 
 def test_the_history_of_the_page_stays_valid_after_a_stop(
@@ -221,11 +221,11 @@ def test_the_history_of_the_page_stays_valid_after_a_stop(
     client: FlaskClient = names.app.test_client()
     answer = Answer(client.post("/v1/chat-messages", headers=AUTH))
     answer.next()
-    assert running.wait(5)
+    assert running.wait(30)
     stop = f"/v1/chat-messages/{answer.task_id}/stop"
     client.post(stop, json={"user": "abc-123"}, headers=AUTH)
     answer.rest()
-    assert gone.wait(5)
+    assert gone.wait(30)
     called = [m for m in names.history if m.get("tool_calls")]
     results = [m["tool_call_id"] for m in names.history if m["role"] == "tool"]
     assert results == [call["id"] for m in called for call in m["tool_calls"]]
@@ -358,7 +358,7 @@ def test_the_acl_rule_on_the_page_on_backends_is_enough(server: RedisServer) -> 
     backend.announce(record)
     with listening(backend, [record]) as bell:
         assert backend.stop(record.task_id, ALICE) == "stopping"
-        assert bell.get(timeout=5) == record.task_id
+        assert bell.get(timeout=30) == record.task_id
     assert [info.record for info in backend.tasks()] == [record]
     backend.renew([record])
     assert backend.stops(record.worker_id, [record.task_id]) == {record.task_id}

@@ -47,7 +47,7 @@ def test_a_new_message_is_answered_when_the_last_answer_is_saved(page: Any) -> N
     assert page.answers[0][:2] == ("c1", "stopped")
     assert page.answers[0][2].startswith("One ")
     answer.leave()
-    reading.join(10)
+    reading.join(30)
 
 
 def test_nothing_is_saved_into_a_deleted_conversation(page: Any) -> None:
@@ -55,7 +55,7 @@ def test_nothing_is_saved_into_a_deleted_conversation(page: Any) -> None:
     reading = read(ask(client))
     url = "/v1/conversations/c1?user=alice"
     assert client.delete(url, headers=AUTH).status_code == 200
-    reading.join(10)
+    reading.join(30)
     assert page.answers == []
 
 
@@ -74,7 +74,7 @@ def test_an_answer_over_a_websocket_is_stopped_by_its_user_alone(page: Any) -> N
 
     alice, eve = connect("alice"), connect("eve")
     task_id = alice.emit("ask", "hello", callback=True)
-    wait_until(lambda: has_received("piece", "two"))
+    wait_until(lambda: has_received("chunk", "two"))
     assert eve.emit("stop", task_id, callback=True) == "missing"
     assert alice.emit("stop", task_id, callback=True) == "stopping"
     wait_until(lambda: has_received("end", "stopped"))
@@ -88,15 +88,15 @@ def test_an_answer_over_a_websocket_is_stopped_by_its_user_alone(page: Any) -> N
 def test_the_job_of_a_queue_is_stopped_by_its_user(page: Any, job: str) -> None:
     working = threading.Thread(target=getattr(page, job), args=[job, "alice", "hello"])
     working.start()
-    assert page.source.is_silent.wait(10)
+    assert page.source.is_silent.wait(30)
     client = page.app.test_client()
     stop, body = f"/v1/chat-messages/{job}/stop", {"user": "alice"}
     assert client.post(stop, json=body, headers=AUTH).status_code == 200
     if job == "answer_job":
-        working.join(10)
+        working.join(30)
         assert [answer[:2] for answer in page.answers] == [(job, "stopped")]
     page.source.go_on.set()
-    working.join(10)
+    working.join(30)
     ended = client.post(f"{stop}?wait=10", json=body, headers=AUTH)
     assert ended.headers["Chatstop-Outcome"] == "stopped"
 

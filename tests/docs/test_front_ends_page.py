@@ -100,7 +100,7 @@ def test_a_press_before_the_first_event_stops_the_new_answer_and_not_the_last_on
         f"""() => {{
             window.asked = {ask}("second");
             button.click(); // the question is not even sent
-            window.late = new Promise((end) => setTimeout(end, 10000, "runs on"));
+            window.late = new Promise((end) => setTimeout(end, 30000, "runs on"));
         }}"""
     )
     expected = "over" if ask == "askForText" else "stopped"
@@ -163,7 +163,7 @@ def test_the_program_of_the_openai_library_stops_after_ten(
     names: Any, url: str, source: Source
 ) -> None:
     with openai.OpenAI(api_key="demo-key", base_url=f"{url}/v1") as client:
-        text, end_reason = names.complete_ten_pieces(client, "hello")
+        text, end_reason = names.complete_ten_chunks(client, "hello")
     assert text.startswith("One " + "more " * 9)
     assert end_reason == "stopped"
 
@@ -216,7 +216,7 @@ def test_a_press_of_use_chat_before_the_answer_has_begun_stops_it_when_it_begins
 
     monkeypatch.setattr(names, "stream_response", wait)
     react_page.get_by_role("button", name="Say hello").click()
-    assert asked.wait(10)
+    assert asked.wait(30)
     stop = react_page.locator("#root").get_by_role("button", name="Stop")
     stop.click()
     with react_page.expect_response("**/chat-messages/*/stop") as response:

@@ -35,7 +35,7 @@ def test_its_ten_lines_stream_an_answer_that_its_commands_stop(tmp_path: Path) -
             capture_output=True,
             text=True,
         )
-        streaming.communicate(timeout=10)
+        streaming.communicate(timeout=60)
     assert "Chatstop-Outcome: stopping" in stopped.stdout
     assert '"end_reason":"stopped"' in answer.read_text().strip().splitlines()[-1]
 

@@ -67,7 +67,7 @@ def test_a_press_before_the_first_event_stops_the_new_answer_and_not_the_last_on
             const first = await send("Hello", (text) => text && stop());
             const second = send("Hello again", () => null);
             stop(); // the request of the second answer is not even sent
-            const late = new Promise((end) => setTimeout(end, 10000, "runs on"));
+            const late = new Promise((end) => setTimeout(end, 30000, "runs on"));
             return [first, await Promise.race([second, late])];
         }"""
     )

@@ -29,6 +29,15 @@ def test_the_lowest_versions_are_those_of_the_requirements() -> None:
         assert set(re.findall(bound, declared, re.M)) == {cells(name)[0]}, name
 
 
+def test_the_long_run_has_the_lowest_versions() -> None:
+    pins = SETUP["options.extras_require"]["test-lowest"].split()
+    names = ["Flask", "Werkzeug", "Flask-HTTPAuth", "SQLAlchemy", "psycopg", "PyMySQL"]
+    for name in [*names, "redis-py"]:
+        requirement = NAMES.get(name, name.lower())
+        pinned = rf"{requirement}(?:\[\w+\])?=={re.escape(cells(name)[0])}(?:\.0)*"
+        assert [pin for pin in pins if re.fullmatch(pinned, pin)], name
+
+
 def test_an_extra_installs_what_its_row_says() -> None:
     extras = SETUP["options.extras_require"]
     for name in ("SQLAlchemy", "psycopg", "PyMySQL", "redis-py"):
@@ -40,7 +49,10 @@ def test_an_extra_installs_what_its_row_says() -> None:
 
 def test_the_oldest_libraries_are_those_of_the_long_run() -> None:
     pins = SETUP["options.extras_require"]["test-oldest"]
-    for names in ("openai", "anthropic", "boto3", "httpx, httpcore", "requests"):
+    for names in (
+        *("aiohttp", "anthropic", "boto3", "httpx, httpcore"),
+        *("openai", "requests", "urllib3"),
+    ):
         versions = cells(names)[0].split(", ")
         for name, version in zip(names.split(", "), versions, strict=True):
             assert f"{name}=={version}" in pins.split()

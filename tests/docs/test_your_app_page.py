@@ -66,7 +66,7 @@ def test_its_answer_holds_no_connection_while_the_model_is_silent(
     client = app.test_client()
     answer = Answer(client.post("/chat"))
     assert answer.next()["answer"] == "One "
-    assert source.is_silent.wait(5)
+    assert source.is_silent.wait(30)
     assert pool.checkedout() == 0
     client.post(f"/chat-messages/{answer.task_id}/stop", json={})
     answer.rest()

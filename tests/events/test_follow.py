@@ -30,6 +30,7 @@ from flask_chatstop.formats import (
     StreamFormat,
     UIMessageStream,
 )
+from flask_chatstop.route import events as events_route
 from flask_chatstop.testing import wait_until
 from tests.support.follow import FollowedApp, Gate, Reading
 
@@ -190,8 +191,9 @@ class PausedLog(MemoryEventLog):
 
 @pytest.mark.parametrize("is_short", [True, False])
 def test_a_client_that_comes_before_the_first_batch_waits_for_it(
-    is_short: bool,
+    is_short: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(events_route, "_BEGINNING", 60.0)  # on a busy machine too
     events = PausedLog()
     events.go_on.clear()
     app = FollowedApp({"CHATSTOP_EVENTS": events})
@@ -207,7 +209,10 @@ def test_a_client_that_comes_before_the_first_batch_waits_for_it(
         assert follower.result(30).rest() == sent
 
 
-def test_a_client_that_comes_when_a_short_answer_has_ended_waits_for_it() -> None:
+def test_a_client_that_comes_when_a_short_answer_has_ended_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_route, "_ENDED", 60.0)  # on a busy machine too
     events, backend = PausedLog(), MemoryBackend()
     record = TaskRecord("some-id", Owner("demo", "service-api", "alice"), "elsewhere")
     backend.announce(record)

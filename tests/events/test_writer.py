@@ -9,6 +9,7 @@ from flask_chatstop import Owner
 from flask_chatstop.events import MemoryEventLog
 from flask_chatstop.events.database import DatabaseEventLog
 from flask_chatstop.events.records import END, log_id_of, unpack
+from flask_chatstop.state import AppState
 from tests.support.follow import FollowedApp, Gate
 from tests.support.scripts import run
 
@@ -37,7 +38,7 @@ def test_much_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = app.ask()
     follower = app.follow(first.task_id)
     assert follower.next() == first.next()
-    monkeypatch.setattr("flask_chatstop.events.writer._BATCH", 30)
+    monkeypatch.setattr("flask_chatstop.events.due._BATCH", 30)
     for number in range(0, 60, 3):
         source.go_on(3)
         sent = first.read_until(b"id: %d\n" % (number + 4))
@@ -45,6 +46,41 @@ def test_much_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     source.go_on()
     rest = first.rest()
     assert follower.rest() == rest
+
+
+def test_an_end_is_written_when_its_client_has_got_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Otherwise the writer's thread would delay the client's last bytes.
+    monkeypatch.setattr("flask_chatstop.events.due._LAST_BYTES", 60.0)
+    source = Gate("One ")
+    app = FollowedApp(pieces=source)
+    first = app.ask()
+    follower = app.follow(first.task_id)
+    source.go_on()
+    sent = first.read_until(b"One")
+    assert follower.read_until(b"One") == sent
+    app.stop(first.task_id)
+    end = first.rest()
+    assert b"stopped" in end
+    writer = AppState.of(app.app).event_writer
+    assert writer is not None
+    log_id = log_id_of(first.task_id, app.tasks[0].record.owner)
+    threading.Event().wait(0.1)  # two batches
+    page = writer.events.read(log_id, END - 1)
+    assert page is not None and not page.records
+    first.leave()
+    assert follower.rest() == end
+
+
+def test_an_end_whose_client_takes_no_more_is_written_all_the_same() -> None:
+    app = FollowedApp(pieces=Gate("One "))
+    first = app.ask()
+    first.next()
+    follower = app.follow(first.task_id)
+    app.stop(first.task_id)
+    end = first.rest()  # whose connection stays open
+    assert follower.rest().endswith(end)
 
 
 def test_what_a_process_has_sent_is_written_when_it_exits(sqlite_url: str) -> None:

@@ -46,7 +46,7 @@ def open_tab(browser: Browser, server: Server, model: Provider) -> Iterator[Open
     ) -> Tab:
         if context is None:
             context = browser.new_context(**options)
-            context.set_default_timeout(10_000)
+            context.set_default_timeout(30_000)
             contexts.append(context)
         tabs.append(Tab(context, url or server.url))
         return tabs[-1]

@@ -17,7 +17,9 @@ def test_it_reports_the_ends_of_its_answers(number: int, tmp_path: Path) -> None
     with example_process(FLASK_CHATSTOP_BACKEND=store) as (process, address):
         assert process.stdout is not None
         url = f"http://{address}/v1/chat-messages"
-        with httpx2.stream("POST", url, json=body, headers=AUTH) as response:
+        with httpx2.stream(
+            "POST", url, json=body, headers=AUTH, timeout=30
+        ) as response:
             lines = response.iter_lines()
             assert any("You said" in line for line in lines)
             process.send_signal(number)

@@ -42,7 +42,10 @@ Some **bold** words, `code`, a [link](https://a.example/{"x" * 90}) and {"y" * 9
 
 def show_all_buttons(page: Page) -> None:
     page.evaluate(
-        """() => {
+        """async () => {
+          // The page hides a button when it hears, with the next frame, that it has
+          // been scrolled to its end.
+          await new Promise(requestAnimationFrame);
           document.querySelectorAll("button").forEach((each) => (each.hidden = false));
           document.getElementById("send").textContent = "Stop and send";
         }"""
@@ -150,6 +153,37 @@ def test_a_message_and_a_mark_are_seen_in_forced_colours(ask: Ask) -> None:
     expect(tab.answer()).to_contain_text("Stopped")
     mark = "getComputedStyle(document.querySelector('.mark'), '::before')"
     assert page.evaluate(f"{mark}.backgroundColor") != page.evaluate(page_colour)
+
+
+def test_a_button_that_is_off_and_the_composer_are_seen_in_forced_colours(
+    ask: Ask,
+) -> None:
+    size = {"width": 800, "height": 480}
+    answer = ANSWER * 5
+    tab = ask(answer, then="silence", forced_colors="active", viewport=size)
+    style = "each => getComputedStyle(each)"
+    off = tab.send.evaluate(f"{style}.color")
+    tab.query.fill("Next")
+    assert tab.send.evaluate(f"{style}.color") != off
+    # What is scrolled below the composer is not seen through it.
+    composer = tab.page.locator("#composer")
+    assert composer.evaluate(f"{style}.backgroundImage") == "none"
+    page_colour = "getComputedStyle(document.documentElement).backgroundColor"
+    assert composer.evaluate(f"{style}.backgroundColor") == tab.page.evaluate(
+        page_colour
+    )
+
+
+def test_the_buttons_share_a_line_on_a_phone_and_a_table_is_not_squeezed(
+    ask: Ask,
+) -> None:
+    row = "| 1 | some words and a few more | and some more words |\n"
+    page = ask(f"| a | b | c |\n|---|---|---|\n{row}", then="silence", **PHONE).page
+    page.locator("#stop > span").evaluate("each => (each.textContent = 'Stopping…')")
+    stop, send = edges(page.locator("#stop")), edges(page.locator("#send"))
+    assert stop[1] == send[1]
+    _, top, _, bottom = edges(page.locator("td").nth(1))
+    assert bottom - top < 80
 
 
 def test_the_cursor_stands_behind_the_last_word(ask: Ask) -> None:

@@ -101,6 +101,13 @@ def test_a_link_may_stand_above_its_definition(ask: Ask) -> None:
     expect(text.get_by_role("link")).to_have_attribute("href", "https://a.example/x")
 
 
+def test_a_link_that_leads_nowhere_does_not_look_like_one(ask: Ask) -> None:
+    text = shown(ask("See [the *page*](javascript:pwn()) and <vbscript:x>."))
+    expect(text.locator("p")).to_contain_text("See the page and vbscript:x.")
+    expect(text.locator("em")).to_have_text("page")
+    expect(text.locator("a")).to_have_count(0)
+
+
 def test_an_image_is_a_link_and_is_not_loaded(ask: Ask) -> None:
     asked: list[str] = []
     tab = ask("Start.")
@@ -260,17 +267,29 @@ def test_quotes_in_quotes_without_end_are_shown_as_they_are(page: Page) -> None:
 # Code
 
 
+def copy_button(tab: Tab) -> Locator:
+    """Give the button of some code, which notes what it says next for a moment."""
+    button = shown(tab).get_by_role("button")
+    expect(button).to_have_text("Copy code")
+    button.evaluate(
+        """each => new MutationObserver(
+          () => (each.dataset.said ??= each.textContent)
+        ).observe(each, { childList: true })"""
+    )
+    return button
+
+
 def test_code_is_copied_by_its_button(ask: Ask) -> None:
     code = "if a < b:\n    print('<b>')"
     tab = ask(f"Do this:\n\n```python\n{code}\n```\n\nGood.")
     tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    button = shown(tab).get_by_role("button", name="Copy code")
     expect(shown(tab).locator(".code")).to_contain_text("python")
+    button = copy_button(tab)
     button.click()
-    copied = shown(tab).get_by_role("button", name="Copied")
-    expect(copied).to_have_attribute("aria-live", "polite")
+    expect(button).to_have_attribute("data-said", "Copied")
+    expect(button).to_have_attribute("aria-live", "polite")
     assert tab.page.evaluate("navigator.clipboard.readText()") == code
-    expect(button).to_be_visible()
+    expect(button).to_have_text("Copy code")
 
 
 def test_code_is_copied_where_the_browser_has_no_clipboard(ask: Ask) -> None:
@@ -279,8 +298,9 @@ def test_code_is_copied_where_the_browser_has_no_clipboard(ask: Ask) -> None:
     tab.page.evaluate(
         "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
     )
-    shown(tab).get_by_role("button", name="Copy code").press("Enter")
-    expect(shown(tab).get_by_role("button", name="Copied")).to_be_visible()
+    button = copy_button(tab)
+    button.press("Enter")
+    expect(button).to_have_attribute("data-said", "Copied")
     tab.query.press("Control+v")
     assert tab.query.input_value().rstrip() == "one\n  two"
 
@@ -291,8 +311,9 @@ def test_code_that_cannot_be_copied_is_selected(ask: Ask) -> None:
         "Object.defineProperty(navigator, 'clipboard', {value: undefined});"
         "document.execCommand = () => false"
     )
-    shown(tab).get_by_role("button", name="Copy code").click()
-    expect(shown(tab).get_by_role("button", name="Press Ctrl+C")).to_be_visible()
+    button = copy_button(tab)
+    button.click()
+    expect(button).to_have_attribute("data-said", "Press Ctrl+C")
     assert tab.page.evaluate("getSelection().toString()").strip() == "one"
 
 
@@ -367,6 +388,142 @@ def test_an_answer_that_grows_is_the_same_as_one_that_is_there_at_once(
     )
     assert same[0] == same[1]
     assert same[1].count("<li>") == 3
+
+
+#: Shows a text slice by slice; gives how many characters each slice has shown, and how
+#: long it took.
+SLICES = """async (text) => {
+  const { Growth } = await import("/page/growth.js");
+  const box = document.createElement("div");
+  box.className = "text";
+  box.id = "grown";
+  document.querySelector("main").prepend(box);
+  const growth = new Growth(box);
+  const slices = [];
+  for (let isAll = false; !isAll; ) {
+    const length = box.textContent.length;
+    isAll = growth.step(text);
+    slices.push(box.textContent.length - length);
+  }
+  return slices;
+}"""
+
+
+def repeated(part: str, size: int) -> str:
+    return part * (size // len(part))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "| a | b |\n|---|---|\n" + repeated("| Some **words** | 12 |\n", 100_000),
+        repeated("- item\n  - deeper\n", 100_000),
+        "- first\n" + repeated("  - item\n", 100_000),
+        repeated("> said\n", 100_000),
+        repeated("word ", 100_000),
+        repeated("word", 100_000),
+        repeated("Some words.\n\n", 100_000),
+    ],
+)
+def test_no_frame_has_to_show_more_than_a_slice(page: Page, answer: str) -> None:
+    slices = page.evaluate(SLICES, answer)
+    assert len(slices) >= 10
+    assert max(slices) <= 10_000
+
+
+def test_a_long_table_has_all_its_rows_and_each_part_its_header(page: Page) -> None:
+    rows = "".join(f"| {number} | **some** words |\n" for number in range(2_000))
+    table = f"| Number | Words |\n|--:|---|\n{rows}"
+    text = begun(page, "An answer.")
+    page.evaluate("text => view.finish(text)", f"{table}\nAfter it.")
+    expect(text.locator("p")).to_have_text("After it.")
+    numbers = text.locator("td:first-child").evaluate_all(
+        "all => all.map(x => +x.innerText)"
+    )
+    assert numbers == list(range(2_000))
+    tables = text.get_by_role("table")
+    assert tables.count() > 1
+    expect(tables.get_by_role("columnheader", name="Words")).to_have_count(
+        tables.count()
+    )
+    expect(text.locator("td[align='right']")).to_have_count(2_000)
+
+
+@pytest.mark.parametrize(
+    "after", ["\nText | more", "# Title", "- item", "```\ncode", "> said"]
+)
+def test_a_table_may_end_wherever_it_is_cut(page: Page, after: str) -> None:
+    row = "| some | words |\n"
+    found = page.evaluate(
+        """async ([row, after]) => {
+          const { Growth } = await import("/page/growth.js");
+          const found = new Set();
+          for (let spaces = 0; spaces <= 2 * row.length; spaces++) {
+            const header = `| a ${" ".repeat(spaces)}| b |\n|---|---|\n`;
+            const text = header + row.repeat(10_000 / row.length) + after;
+            const box = document.createElement("div");
+            const growth = new Growth(box);
+            while (!growth.step(text));
+            const tables = [...box.querySelectorAll("table")];
+            const rows = tables.map(({ tBodies }) => tBodies[0]?.rows.length ?? 0);
+            const rest = [...box.children].slice(tables.length);
+            const all = rows.reduce((sum, number) => sum + number, 0);
+            const isSound = Math.min(...rows) > 0 && rest.length === 1;
+            found.add(`${all} ${isSound} ${rest[0].textContent.trim()}`);
+          }
+          return [...found];
+        }""",
+        [row, after],
+    )
+    [result] = found
+    assert result.startswith(f"{10_000 // len(row)} true ")
+    assert result.endswith(after.split(maxsplit=1)[1])
+
+
+def test_a_long_answer_that_grows_is_the_same_as_one_that_is_there_at_once(
+    page: Page,
+) -> None:
+    answer = (
+        "# A\n\n"
+        + "".join(f"{number}. item\n   - **b**\n" for number in range(1_500))
+        + "\n```\n" + "code [l]\n" * 3_000 + "```\n\n| a | b |\n|---|---|\n"
+        + "| [l] | d |\n" * 3_000
+        + "\n## B\n\n"
+        + "Some words and a [l].\n" * 1_000
+        + "\n[l]: https://a.example\n\n### C\n"
+    )  # fmt: skip
+    same = page.evaluate(
+        """async (answer) => {
+          const { AnswerView } = await import("/page/answer.js");
+          const boxes = [document.createElement("div"), document.createElement("div")];
+          const [grown, whole] = boxes.map((box) => new AnswerView(box));
+          for (let end = 1; end < answer.length; end += 997) {
+            grown.show(answer.slice(0, end));
+            await new Promise(requestAnimationFrame);
+          }
+          grown.finish(answer);
+          whole.finish(answer);
+          while (boxes.some((box) => box.querySelectorAll("a").length < 4000))
+            await new Promise(requestAnimationFrame);
+          return boxes.map((box) => box.innerHTML);
+        }""",
+        answer,
+    )
+    assert same[0] == same[1]
+    assert same[1].count("<li>") == 3_000
+    assert same[1].count("<pre") == 1
+    assert same[1].count("<h3>") == 1
+
+
+def test_what_is_selected_in_a_long_table_stays_selected(page: Page) -> None:
+    table = "| a | b |\n|---|---|\n" + repeated("| some | words |\n", 30_000)
+    text = begun(page, "An answer.")
+    grow(page, f"{table}| last |")
+    expect(text.locator("td", has_text="last")).to_be_visible()
+    text.locator("td").first.evaluate("each => getSelection().selectAllChildren(each)")
+    grow(page, f"{table}| last | one |\n| more |")
+    expect(text.locator("td", has_text="more")).to_be_visible()
+    assert page.evaluate("getSelection().toString()").strip() == "some"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def schemathesis(server: Server, tmp_path: Path, *options: str) -> str:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "Coverage (in" in run.stdout and "Fuzzing (in" in run.stdout

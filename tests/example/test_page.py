@@ -1,14 +1,15 @@
 """The chat page of the example, in a real browser against a real server."""
 
 import itertools
+import json
 import os
 import re
 import signal
-from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, TimeoutError, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.provider import TOKENS, Provider
 from tests.support.servers.chat_page import CHAT, SAID, STOP, Open, Tab, example
@@ -33,7 +34,7 @@ def test_the_button_stops_an_answer_and_the_next_message_works(
     call = model.calls[-1]
     tab.stop.click()
     tab.is_stopped()
-    assert call.closed.wait(5), "the model still generates"
+    assert call.closed.wait(30), "the model still generates"
     model.then = "end"
     tab.say("Again")
     expect(tab.answer(1)).to_have_text(SAID.strip())
@@ -73,7 +74,31 @@ def test_a_stop_before_the_first_word_stops(
         tab.say("Hello")
     tab.page.keyboard.press("Escape")
     expect(tab.answer()).to_have_text("Stopped")
+    expect(tab.status).to_have_text("Stopped before anything was said.")
     expect(tab.alert).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("stopped", "Stopped. The server could not save the answer."),
+        ("finished", "The server could not save the answer."),
+    ],
+)
+def test_an_answer_that_is_not_saved_is_not_said_to_be_kept(
+    tab: Tab, reason: str, words: str
+) -> None:
+    metadata = {"end_reason": reason, "saved": False}
+    events = [
+        {"event": "message", "task_id": "1", "answer": "Some words."},
+        {"event": "message_end", "task_id": "1", "metadata": metadata},
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    headers = {"Content-Type": "text/event-stream", "Chatstop-Task-Id": "1"}
+    tab.page.route(CHAT, lambda route: route.fulfill(body=body, headers=headers))
+    tab.say("Hello")
+    expect(tab.answer()).to_contain_text("Some words.")
+    expect(tab.status).to_have_text(words)
 
 
 def test_a_stop_before_the_server_has_answered_stops_as_soon_as_it_does(
@@ -181,13 +206,15 @@ def test_a_stop_that_does_not_reach_the_server_is_sent_again(tab: Tab) -> None:
 
 
 def test_a_message_whose_answer_got_lost_is_not_sent_twice(tab: Tab) -> None:
+    cookies = {each["name"]: each["value"] for each in tab.page.context.cookies()}
+
     def lose_the_answer(route: Route) -> None:
         if route.request.method != "POST":
             route.continue_()
             return
-        with suppress(TimeoutError):  # it streams on
-            body = route.request.post_data_json
-            tab.page.request.post(route.request.url, data=body, timeout=500)
+        url, body = route.request.url, route.request.post_data_json
+        with httpx.stream("POST", url, json=body, cookies=cookies, timeout=30) as sent:
+            sent.raise_for_status()  # the server has taken it
         route.abort()
 
     tab.page.route(CHAT, lose_the_answer)
@@ -331,6 +358,7 @@ def test_a_screen_reader_hears_the_states_and_not_every_word(tab: Tab) -> None:
     expect(tab.page.get_by_role("log")).to_have_attribute("aria-live", "off")
     tab.say("Hello")
     expect(tab.status).to_have_text("Answering…")
+    tab.streams()
     tab.page.keyboard.press("Escape")
     expect(tab.status).to_have_text("Stopped. What was said so far is kept.")
 

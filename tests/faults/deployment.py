@@ -72,7 +72,7 @@ class Chat:
         if deployment.model.then not in ("hold", "end", "crash"):
             reader.until(TOKENS[-1])
         if deployment.model.then in ("silence", "hold"):
-            assert call.silent.wait(5)
+            assert call.silent.wait(30)
 
     def stop(self) -> httpx.Response:
         """Press the stop button; any worker may take it."""
@@ -109,7 +109,7 @@ class Chat:
 
     def is_stopped(self) -> bool:
         """Tell whether client, model and app all agree that it was stopped."""
-        assert self.call.closed.wait(10), "the model goes on"
+        assert self.call.closed.wait(30), "the model goes on"
         assert self.reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
         [(reason, text)] = self.ends()
         return reason == "stopped" and (

@@ -161,13 +161,14 @@ def follow_over_a_restart(deployed: Deployment, chat: Chat, store: Store) -> lis
     return events
 
 
-def test_a_store_that_comes_back_empty_costs_a_follower_a_part_and_not_the_end(
+def test_a_store_that_comes_back_empty_costs_a_late_follower_a_part_and_not_the_end(
     redis_store: RedisStore, tmp_path: Path
 ) -> None:
     with followed(tmp_path / "deployment", redis_store.url) as deployed:
         chat = deployed.ask("talk")
         events = follow_over_a_restart(deployed, chat, redis_store)
-        assert [x["event"] for x in events].count("lost") == 1
+        # What it has not read of the store's last moment.
+        assert [x["event"] for x in events].count("lost") <= 1
         late = Follower(deployed, chat.task_id).rest()
         assert late[0]["event"] == "lost"
         assert late[-1] == events[-1]

@@ -66,10 +66,15 @@ def test_a_listener_that_looks_first_after_a_migration_hears_the_next_stop(
     )
     chat = app.chat()
     prepare_statements(app)
-    wait_until(lambda: len(listeners(database)) == 1)  # those of others are gone
-    [pid] = listeners(database)
+    found: list[int] = []
+
+    def is_alone() -> bool:  # those of others are gone, and it sleeps just now
+        found[:] = listeners(database)
+        return len(found) == 1
+
+    wait_until(is_alone)
     migrate(database, "text")
-    database.execute("SELECT pg_terminate_backend(%s)", [pid])
+    database.execute("SELECT pg_terminate_backend(%s)", found)
     wait_until(lambda: "Found the doorbell" in caplog.text)
     # Its look has found the plan outdated, and has asked once more.
     assert caplog.text.count("Lost the doorbell") == 1

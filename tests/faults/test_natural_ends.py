@@ -8,7 +8,7 @@ import pytest
 
 from flask_chatstop import EndReason, GenerationEnd, GenerationTask, StopOutcome
 from flask_chatstop.backends import backend_from_url
-from flask_chatstop.config import AppState
+from flask_chatstop.state import AppState
 from flask_chatstop.worker import Worker
 from tests.faults.stores import Store
 from tests.support.chat import AUTH, Chat

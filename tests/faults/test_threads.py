@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, make_url
 
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import wait_until
+from flask_chatstop.threads import start_thread
 from tests.support.resetting_proxy import ResettingProxy
 from tests.support.worker_app import WorkerApp
 
@@ -59,7 +60,7 @@ def test_an_engine_that_raises_anything_ends_no_thread_for_good(
         return psycopg.connect(behind.replace("+psycopg", ""))
 
     engine = create_engine(behind, creator=connect)
-    app = WorkerApp(DatabaseBackend(engine, timeout=0.5), sweep_interval=NEVER)
+    app = WorkerApp(DatabaseBackend(engine), sweep_interval=NEVER)
     chat = app.chat()
     is_broken.set()
     proxy.refuse()
@@ -88,7 +89,7 @@ def test_a_log_filter_that_needs_a_request_ends_no_thread(
     handler = logging.StreamHandler()
     handler.addFilter(add_path)
     logger = logging.getLogger("flask_chatstop")
-    app = WorkerApp(behind, sweep_interval=NEVER, operation_timeout=0.5)
+    app = WorkerApp(behind, sweep_interval=NEVER)
     logger.addHandler(handler)
     try:
         chat = app.chat()
@@ -101,6 +102,33 @@ def test_a_log_filter_that_needs_a_request_ends_no_thread(
         app.close()
     finally:
         logger.removeHandler(handler)
+
+
+def test_a_log_filter_that_fails_hides_no_error_and_raises_none_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed: list[str] = []
+
+    def has_printed(text: str) -> bool:
+        printed.append(capsys.readouterr().err)
+        return text in "".join(printed)
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise ValueError("a filter")
+
+    def act() -> None:
+        raise KeyError("a thread of the package")
+
+    handler = logging.StreamHandler()
+    handler.addFilter(fail)
+    logger = logging.getLogger("flask_chatstop")
+    logger.addHandler(handler)
+    try:
+        start_thread(act)
+        wait_until(lambda: has_printed("ValueError: a filter"))
+    finally:
+        logger.removeHandler(handler)
+    assert has_printed("KeyError: 'a thread of the package'")
 
 
 def thread(name: str, others: set[threading.Thread]) -> threading.Thread:

@@ -2,11 +2,11 @@
 import { Chat } from "@ai-sdk/react";
 import { DefaultChatTransport, readUIMessageStream } from "ai";
 
-const [url] = process.argv.slice(2);
+const [url, fullUrl] = process.argv.slice(2);
 const user = { id: "u1", role: "user", parts: [{ type: "text", text: "Count" }] };
 const headers = { Authorization: "Bearer demo-key" };
-const transport = (model) =>
-  new DefaultChatTransport({ api: `${url}/api/chat`, body: { model }, headers });
+const transport = (model, server = url) =>
+  new DefaultChatTransport({ api: `${server}/api/chat`, body: { model }, headers });
 
 async function chat(model, { messages, onData } = {}) {
   const seen = { data: [] };
@@ -24,9 +24,9 @@ async function chat(model, { messages, onData } = {}) {
   return { ...seen, status: chat.status, messages: chat.messages };
 }
 
-async function stopOnServer(chat) {
+async function stopOnServer(chat, server = url) {
   const { taskId } = chat.lastMessage.metadata;
-  const answer = await fetch(`${url}/v1/chat-messages/${taskId}/stop`, {
+  const answer = await fetch(`${server}/v1/chat-messages/${taskId}/stop`, {
     method: "POST",
     headers: { "Content-Type": "application/json", ...headers },
     body: JSON.stringify({ user: "alice" }),
@@ -35,24 +35,26 @@ async function stopOnServer(chat) {
 }
 
 // What useChat({resume: true}) does, in a page that was loaded while the answer runs.
-async function resume(id) {
+async function resume(id, server = url) {
   let resuming;
+  let error = null;
   const page = new Chat({
     id,
     messages: [user],
-    transport: transport(id),
-    onData: () => stopOnServer(page),
+    transport: transport(id, server),
+    onData: () => stopOnServer(page, server),
+    onError: ({ message }) => (error = message),
   });
   const first = new Chat({
     id,
-    transport: transport(id),
+    transport: transport(id, server),
     onData: () => (resuming = page.resumeStream()),
   });
   await first.sendMessage({ text: "Count" });
   await resuming;
   const { status, messages } = page;
   await page.resumeStream();
-  return { first: first.lastMessage, status, messages, later: page.messages };
+  return { first: first.lastMessage, status, error, messages, later: page.messages };
 }
 
 async function readStream(model) {
@@ -83,5 +85,6 @@ console.log(
     failing: await chat("failing"),
     continued: await chat("continued", { messages: [user, earlier] }),
     resumed: await resume("resumed"),
+    lost: await resume("lost", fullUrl),
   }),
 );

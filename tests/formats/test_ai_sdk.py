@@ -10,6 +10,7 @@ import pytest
 from flask import redirect, request
 
 from flask_chatstop import GenerationTask
+from flask_chatstop.events import MemoryEventLog
 from flask_chatstop.formats import UIMessageStream
 from tests.formats.reader_app import Pinged, ReaderApp, failing, whole
 from tests.support.node import run_node
@@ -42,6 +43,19 @@ def silent(task: GenerationTask) -> Iterator[Any]:
     assert task.wait(30), "nobody stopped it"
 
 
+def add_resume(app: ReaderApp) -> ReaderApp:
+    """Serve what ``useChat({resume: true})`` asks for."""
+
+    @app.app.get("/api/chat/<name>/stream")
+    def resume(name: str) -> Any:
+        task = app.by_name.get(name)
+        if task is None or task.end_reason is not None:
+            return "", 204
+        return redirect(f"/v1/chat-messages/{task.id}/events?user=alice")
+
+    return app
+
+
 @pytest.fixture(scope="module")
 def app() -> ReaderApp:
     parts = pinged.counting(UIMessageStream)
@@ -68,22 +82,27 @@ def app() -> ReaderApp:
         config={"CHATSTOP_EVENTS": "memory://"},
         heartbeat=0.05,
     )
-
-    @app.app.get("/api/chat/<name>/stream")
-    def resume(name: str) -> Any:
-        task = app.by_name.get(name)
-        if task is None or task.end_reason is not None:
-            return "", 204
-        return redirect(f"/v1/chat-messages/{task.id}/events?user=alice")
-
-    return app
+    return add_resume(app)
 
 
 @pytest.fixture(scope="module")
-def seen(app: ReaderApp) -> Any:
+def full() -> ReaderApp:
+    """An app that has no room to keep an answer."""
+    app = ReaderApp(
+        "/api/chat",
+        UIMessageStream,
+        {"lost": silent},
+        config={"CHATSTOP_EVENTS": MemoryEventLog(max_bytes=1)},
+    )
+    return add_resume(app)
+
+
+@pytest.fixture(scope="module")
+def seen(app: ReaderApp, full: ReaderApp) -> Any:
     """What the AI SDK has made of each answer."""
-    with app.served() as url:
-        return run_node(ROOT / "tests" / "formats" / "read_ui_messages.mjs", url)
+    script = ROOT / "tests" / "formats" / "read_ui_messages.mjs"
+    with app.served() as url, full.served() as full_url:
+        return run_node(script, url, full_url)
 
 
 def parts_of(message: Any) -> list[tuple[str, str | None]]:
@@ -158,6 +177,19 @@ def test_a_page_that_resumes_gets_the_whole_answer_and_can_stop_it(
     assert app.end_of("resumed").reason == "stopped"
     # Once it is over, it is a message of the history.
     assert chat["later"] == chat["messages"]
+
+
+def test_a_page_that_resumes_after_a_loss_can_stop_the_rest(
+    seen: Any, full: ReaderApp
+) -> None:
+    chat = seen["lost"]
+    assert (chat["status"], chat["error"]) == ("ready", None)
+    answer = chat["messages"][1]
+    assert answer["id"] == chat["first"]["id"]
+    assert answer["metadata"] == chat["first"]["metadata"]
+    assert answer["metadata"]["endReason"] == "stopped"
+    assert parts_of(answer) == [("text", "")]
+    assert full.end_of("lost").text == "One "
 
 
 def test_the_stop_of_the_library_is_a_client_that_leaves(

@@ -57,7 +57,7 @@ def test_the_text_and_the_end_are_told(make_format: MakeFormat) -> None:
     app = FormatApp(make_format)
     assert app.answer().status_code == 200
     assert (app.end.reason, app.end.text) == ("finished", "One two")
-    assert (app.end.usage.pieces, app.end.usage.characters) == (2, 7)
+    assert (app.end.usage.chunks, app.end.usage.characters) == (2, 7)
 
 
 @each_format
@@ -280,12 +280,12 @@ def test_a_format_that_returns_no_bytes_fails_with_advice() -> None:
 
 
 def test_a_source_reports_its_usage() -> None:
-    def pieces(task: GenerationTask) -> Iterator[str]:
+    def chunks(task: GenerationTask) -> Iterator[str]:
         current_task.report_usage({"input_tokens": 12})
         yield "One"
         current_task.report_usage({"output_tokens": 34})
 
-    app = FormatApp(JSONLines, pieces)
+    app = FormatApp(JSONLines, chunks)
     app.answer()
     usage = app.end.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (12, 34)
@@ -297,13 +297,13 @@ def test_a_later_report_of_none_replaces_no_figure() -> None:
     last = anthropic.types.MessageDeltaUsage(output_tokens=34)
     assert last.input_tokens is None
 
-    def pieces(task: GenerationTask) -> Iterator[str]:
+    def chunks(task: GenerationTask) -> Iterator[str]:
         task.report_usage(first)
         yield "One"
         task.report_usage(last)
         task.report_usage(None)  # as most of OpenAI's chunks have it
 
-    app = FormatApp(JSONLines, pieces)
+    app = FormatApp(JSONLines, chunks)
     app.answer()
     usage = app.end.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (12, 34)
@@ -322,11 +322,11 @@ def test_a_later_report_of_none_replaces_no_figure() -> None:
 def test_figures_are_found_by_the_names_and_in_the_numbers_of_each_provider(
     reported: dict[str, object],
 ) -> None:
-    def pieces(task: GenerationTask) -> Iterator[str]:
+    def chunks(task: GenerationTask) -> Iterator[str]:
         task.report_usage(reported)
         yield "One"
 
-    app = FormatApp(JSONLines, pieces)
+    app = FormatApp(JSONLines, chunks)
     app.answer()
     usage = app.end.usage
     figures = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
@@ -342,7 +342,7 @@ def test_usage_of_a_stopped_answer_says_that_it_is_an_estimate() -> None:
     reading.rest()
     usage = app.end.usage
     assert usage.is_estimate
-    assert (usage.completion_tokens, usage.characters, usage.pieces) == (None, 8, 2)
+    assert (usage.completion_tokens, usage.characters, usage.chunks) == (None, 8, 2)
     source.go_on.set()
 
 

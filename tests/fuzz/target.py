@@ -11,8 +11,8 @@ from flask import Flask
 
 from flask_chatstop import ChatStop, EndReason, GenerationTask, Owner, StopBackend
 from flask_chatstop.backends import TaskRecord
-from flask_chatstop.config import AppState
 from flask_chatstop.formats import DifyEvents
+from flask_chatstop.state import AppState
 from flask_chatstop.worker import Worker
 from tests.fuzz.gunicorn_calls import Answer, call, environs
 from tests.fuzz.reading import Reading, read

@@ -5,10 +5,11 @@ import contextvars
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import aiohttp
 import httpx
 import openai
 import pytest
@@ -28,6 +29,7 @@ from flask_chatstop.testing import wait_until
 from tests.support.apps import new_task
 from tests.support.chat import AUTH, Answer, Chat
 from tests.support.provider import Provider, provider
+from tests.support.threads import threads_begun
 
 
 @pytest.fixture
@@ -54,18 +56,15 @@ def test_the_chunks_of_an_async_source_come_in_order(task: GenerationTask) -> No
 
 def test_an_async_source_takes_no_thread_of_its_own(task: GenerationTask) -> None:
     source_loop()
-    before = set(threading.enumerate())  # some may be those of earlier tests
     go_on = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
         yield "One "
         await go_on.wait()
 
-    with closing(task.stream(source())) as stream:
+    with threads_begun() as begun, closing(task.stream(source())) as stream:
         assert next(stream) == "One "
-        begun = set(threading.enumerate()) - before
-    assert "chatstop_read" not in {thread.name for thread in begun}
-    assert len(begun) <= 2  # those of the task's worker
+    assert begun == []
 
 
 @pytest.mark.parametrize("then", ["silence", "hold", "mute", "talk"])
@@ -104,6 +103,52 @@ def test_a_stop_cancels_an_async_source_whatever_it_waits_for(
     assert isinstance(raised[0], asyncio.CancelledError | GeneratorExit)
     assert len(silent.calls) == 1
     assert task.end_reason is EndReason.STOPPED
+
+
+async def read_httpx(url: str, left: list[Any]) -> AsyncIterator[bytes]:
+    client = httpx.AsyncClient(timeout=None)
+    reply = await client.send(client.build_request("POST", url), stream=True)
+    left += [reply, client]
+    async for part in reply.aiter_raw():
+        yield part
+
+
+async def read_aiohttp(url: str, left: list[Any]) -> AsyncIterator[bytes]:
+    session = aiohttp.ClientSession()
+    reply = await session.post(url)
+    left += [reply, session]
+    async for part in reply.content.iter_any():
+        yield part
+
+
+@pytest.mark.parametrize("then", ["silence", "talk"])
+@pytest.mark.parametrize("read", [read_httpx, read_aiohttp])
+def test_a_response_that_a_source_leaves_to_the_garbage_collector_is_hung_up_on(
+    task: GenerationTask,
+    silent: Provider,
+    read: Callable[[str, list[Any]], AsyncIterator[bytes]],
+    then: str,
+) -> None:
+    silent.then = then
+    # As in a reference cycle of a library's, which may live for minutes.
+    left: list[Any] = []
+    given: list[bytes] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        async for part in read(f"{silent.url}/chat/completions", left):
+            given.append(part)
+            yield part
+
+    stream = task.stream(source())
+    next(stream)
+    # It is cancelled in a read, or closed between two of them.
+    wait_until(lambda: then == "silence" or len(given) > QUEUE_SIZE)
+    task.stop()
+    list(stream)
+    assert silent.calls[0].closed.wait(5)
+    _, client = left
+    close = getattr(client, "aclose", None) or client.close
+    asyncio.run_coroutine_threadsafe(close(), source_loop().loop).result(5)
 
 
 def test_a_client_that_leaves_cancels_the_source(task: GenerationTask) -> None:

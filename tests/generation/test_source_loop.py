@@ -42,7 +42,7 @@ def test_the_finally_blocks_of_async_sources_run_when_the_process_exits() -> Non
         """
     )
     assert sorted(printed) == ["saved 0", "saved 1", "saved 2"]
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
 
 
 def test_a_source_may_save_in_a_thread_while_the_process_exits() -> None:
@@ -131,7 +131,7 @@ def test_a_source_that_swallows_its_cancellation_does_not_keep_the_process() -> 
         """
     )
     assert set(printed) == {"no"}
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 50
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_a_source_that_blocks_the_loop_does_not_keep_the_process() -> None:
         is_blocked.wait()
         """
     )
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 50
 
 
 @pytest.mark.parametrize("patch", ["", "from gevent import monkey; monkey.patch_all()"])

@@ -34,12 +34,14 @@ def start(chat: Chat, time_limit: Any = 0.01, **options: Any) -> GenerationTask:
         )
 
 
-def last_event(response: Response) -> dict[str, Any]:
+def events(response: Response) -> list[dict[str, Any]]:
     """Read an answer to its end."""
-    *_, last = response.response
-    event = json.loads(str(last, "utf-8").removeprefix("data: "))  # type: ignore[arg-type]
-    assert isinstance(event, dict)
-    return event
+    sent = (str(frame, "utf-8") for frame in response.response)  # type: ignore[arg-type]
+    return [json.loads(frame.removeprefix("data: ")) for frame in sent]
+
+
+def last_event(response: Response) -> dict[str, Any]:
+    return events(response)[-1]
 
 
 def test_a_silent_model_is_hung_up_on_when_the_time_is_over(silent: Provider) -> None:
@@ -88,8 +90,12 @@ def test_every_kind_of_source_is_limited(
     chat, ends = Chat(config=config), list[GenerationEnd]()
     task = start(chat, time_limit=0.1)
     response = chat_response(task, make(task), on_end=ends.append)
-    assert last_event(response)["metadata"]["end_reason"] == "timed_out"
-    assert [(end.reason, end.text) for end in ends] == [("timed_out", "One ")]
+    *messages, last = events(response)
+    assert last["metadata"]["end_reason"] == "timed_out"
+    # On a busy machine the time may be over before the source has begun.
+    sent = "".join(message["answer"] for message in messages)
+    assert [(end.reason, end.text) for end in ends] == [("timed_out", sent)]
+    assert sent in ("", "One ")
 
 
 def test_an_answer_within_its_limit_is_finished() -> None:

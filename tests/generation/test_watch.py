@@ -27,6 +27,14 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "THREAD_AFTER", 0.3)
 
 
+def is_said_to_be_blocked(
+    task: GenerationTask, caplog: pytest.LogCaptureFixture
+) -> bool:
+    """Tell whether the log names this task; an earlier test's may be blocked too."""
+    messages = [record.getMessage() for record in caplog.records]
+    return any(repr(task.id) in x and "is still blocked" in x for x in messages)
+
+
 @pytest.mark.usefixtures("soon")
 def test_a_source_that_is_still_blocked_is_logged_with_the_place(
     task: GenerationTask, caplog: pytest.LogCaptureFixture
@@ -43,15 +51,18 @@ def test_a_source_that_is_still_blocked_is_logged_with_the_place(
     stream = task.stream(source())
     next(stream)
     task.stop()
-    wait_until(lambda: "its source is still blocked" in caplog.text)
+    wait_until(lambda: is_said_to_be_blocked(task, caplog))
     go_on.set()
     assert "in wait_for_a_machine" in caplog.text
-    assert task.id in caplog.text
 
 
 def test_a_source_that_ends_in_time_is_not_logged(
-    task: GenerationTask, silent: Provider, caplog: pytest.LogCaptureFixture
+    task: GenerationTask,
+    silent: Provider,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(watch, "BLOCKED_AFTER", 40.0)  # on a busy machine too
     with httpx.Client(timeout=None) as client:
 
         def source() -> Iterator[bytes]:
@@ -66,8 +77,8 @@ def test_a_source_that_ends_in_time_is_not_logged(
         next(stream)
         task.stop()
         list(stream)
-        assert over.wait(5)
-    assert caplog.text == ""
+        assert over.wait(30)
+    assert not is_said_to_be_blocked(task, caplog)
 
 
 @pytest.mark.usefixtures("soon")
@@ -93,7 +104,10 @@ def test_a_thread_that_does_not_work_for_the_task_is_named_as_the_likely_reason(
     next(stream)
     wait_until(lambda: bool(silent.calls))
     task.stop()
-    wait_until(lambda: "waits for another thread" in caplog.text)
+    waiting = (
+        f"The source of task {task.id!r}, stopped 0 s ago, waits for another thread"
+    )
+    wait_until(lambda: waiting in caplog.text)
     assert "task.bind()" in caplog.text
     silent.close()
     sock = replies[0].extensions["network_stream"].get_extra_info("socket")
@@ -114,8 +128,8 @@ def test_a_source_that_goes_on_after_its_stop_is_logged_once(
     stream = task.stream(source())
     next(stream)
     task.stop()
-    wait_until(lambda: "still blocked" in caplog.text)
+    wait_until(lambda: is_said_to_be_blocked(task, caplog))
     task.stop()
     stream.close()
     go_on.set()
-    assert caplog.text.count("still blocked") == 1
+    assert caplog.text.count(f"Task {task.id!r} was stopped") == 1

@@ -42,7 +42,7 @@ def test_flask_run_streams_and_a_stop_reaches_it(
         task_id = reader.until(TOKENS[-1])
         response = other.stop(task_id)
         assert response.headers["Chatstop-Outcome"] == "stopping"
-        assert silent.calls[-1].closed.wait(5)
+        assert silent.calls[-1].closed.wait(30)
         [end] = reader.rest()
         assert end["metadata"]["end_reason"] == "stopped"
         assert (response.headers["Pid"] == reader.pid) is (other is server)

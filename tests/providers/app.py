@@ -4,6 +4,7 @@ Runs under gunicorn in an environment of the libraries', so it imports nothing o
 tests' own environment.
 """
 
+import gc
 import importlib
 import inspect
 import os
@@ -12,6 +13,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 
 from flask_chatstop import ChatStop, GenerationTask, chat_response
+from flask_chatstop.generation import async_source, watch
 from tests.providers.leftovers import Leftovers
 from tests.providers.log_records import LogRecords
 
@@ -25,6 +27,10 @@ forever: list[GenerationTask] = []
 
 def create_app() -> Flask:
     records.collect()
+    # A source that only waits for a busy processor is not to be logged as blocked. What
+    # is blocked is found by what is left.
+    watch.BLOCKED_AFTER, watch.THREAD_AFTER = 8.0, 20.0
+    async_source.BLOCKED_AFTER = 8.0  # type: ignore[attr-defined]
     app = Flask(__name__)
     app.config["CHATSTOP_API_KEYS"] = {"demo-key": "demo"}
     app.register_blueprint(chatstop, url_prefix="/v1")
@@ -52,6 +58,12 @@ def begin() -> dict[str, int]:
     """Forget what was logged before, and take the threads there are for the app's."""
     if not forever:
         forever.append(chatstop.start(user="nobody"))
+        leftovers.begin()
+    # An earlier source may have left a client of openai's, and closed its own loop. As
+    # garbage the client is closed on the loop that runs by then: that fails, and is
+    # logged.
+    gc.collect()
+    leftovers.wait(10)
     leftovers.begin()
     records.clear()
     return {"pid": os.getpid()}

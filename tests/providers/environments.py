@@ -72,6 +72,7 @@ ENVIRONMENTS = [
 if os.environ.get("CHATSTOP_OLDEST"):
     only = (
         "anthropic*",
+        "async_aiohttp_text",
         "boto3*",
         "httpx_text",
         "openai_chat",

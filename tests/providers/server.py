@@ -75,7 +75,7 @@ class Provider:
                 with suppress(OSError):
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
-    def wait_until_settled(self, timeout: float = 30) -> Call:
+    def wait_until_settled(self, timeout: float = 60) -> Call:
         """Wait until an answer has come to what the mode is about."""
         with self._changed:
             settled = self._changed.wait_for(self._settled, timeout)
@@ -85,7 +85,7 @@ class Provider:
     def _settled(self) -> list[Call]:
         return [call for call in self.calls if call.is_settled]
 
-    def wait_for_request(self, path: str, timeout: float = 10) -> Call:
+    def wait_for_request(self, path: str, timeout: float = 60) -> Call:
         """Wait for a request of this path."""
         with self._changed:
             found = self._changed.wait_for(lambda: self._to(path), timeout)

@@ -1,7 +1,6 @@
 """The app under a real gunicorn, in an environment of some libraries'."""
 
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.providers.environments import ROOT, Environment
-from tests.support.servers.gunicorn import AUTH, Reader, Server
+from tests.support.servers.gunicorn import AUTH, Reader, Server, end
 
 WORKERS = {
     "gthread": ["-k", "gthread", "--threads", "16"],
@@ -37,7 +36,7 @@ class Site:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._client = httpx.Client(timeout=30)
+        self._client = httpx.Client(timeout=120)
         self._log_read = 0
 
     def close(self) -> None:
@@ -55,7 +54,7 @@ class Site:
         body = {"module": module, "url": url, **arguments}
         return Reader(self.server, body=body)
 
-    def left(self, timeout: float = 5) -> dict[str, list[str]]:
+    def left(self, timeout: float = 30) -> dict[str, list[str]]:
         """Wait for the end of the source's threads and tasks, and tell what is left."""
         response = self._client.get(
             f"{self.server.url}/debug/left", params={"timeout": timeout}
@@ -115,5 +114,4 @@ def site(environment: Environment, worker: str, path: Path, ca: Path) -> Iterato
         finally:
             running.close()
             server.close()
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            end(process)

@@ -58,7 +58,7 @@ def test_the_streams_of_a_library_are_hung_up_on(library: str) -> None:
             stdin=subprocess.PIPE,
         ) as process,
     ):
-        call = upstream.wait_for_request(path, 30)
-        assert call.closed.wait(30)
-        process.communicate(b"\n", timeout=10)
+        call = upstream.wait_for_request(path)
+        assert call.closed.wait(60)
+        process.communicate(b"\n", timeout=60)
         assert process.returncode == 0

@@ -103,9 +103,9 @@ def test_a_stop_that_waits_elsewhere_reads_the_store_20_times_a_second_at_most(
     store: Recording, here: Chat, elsewhere: Chat
 ) -> None:
     task = new_task(here)
-    response = wait_for(elsewhere, task.id, 0.5)
+    response = wait_for(elsewhere, task.id, 2)
     assert response.headers["Chatstop-Outcome"] == "stopping"
-    assert 2 <= len(store.readers) <= 11
+    assert 2 <= len(store.readers) <= 41
     assert store.asked == 1  # which writes
 
 

@@ -44,7 +44,7 @@ def test_a_stop_works_and_a_server_that_hides_a_closed_tab_is_warned_of(
     with serving(tmp_path, *command, HEARTBEAT="0.2", **environ) as server:
         reader = Reader(server)
         server.stop(reader.until(TOKENS[-1]))
-        assert silent.calls[0].closed.wait(5)
+        assert silent.calls[0].closed.wait(30)
         [end] = reader.rest()
         assert end["metadata"]["end_reason"] == "stopped"
         tab = Reader(server)
@@ -53,7 +53,7 @@ def test_a_stop_works_and_a_server_that_hides_a_closed_tab_is_warned_of(
         if name in ASGI:
             # What the adapter hides, a stop can still end.
             server.stop(task_id)
-        assert silent.calls[1].closed.wait(5)
+        assert silent.calls[1].closed.wait(30)
         reason = "stopped" if name in ASGI else "disconnected"
         line = f"{reason}: {''.join(TOKENS)}"
         count = 2 if name in ASGI else 1

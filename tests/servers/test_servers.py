@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_chatstop.testing import wait_until
 from tests.support.provider import TOKENS, Provider
 from tests.support.servers.gunicorn import Reader, gunicorn
 
@@ -32,12 +33,12 @@ def test_a_stop_ends_the_stream_and_hangs_up_on_a_silent_provider(
         reader = Reader(server)
         task_id = reader.until(TOKENS[-1])
         [call] = silent.calls
-        assert call.silent.wait(5)
+        assert call.silent.wait(30)
 
         begun = time.monotonic()
         response = server.stop(task_id)
-        assert reader.over.wait(5)
-        assert call.closed.wait(5)
+        assert reader.over.wait(30)
+        assert call.closed.wait(30)
         took = time.monotonic() - begun
 
         assert response.json() == {"result": "success"}
@@ -55,7 +56,7 @@ def test_a_stop_ends_the_stream_and_hangs_up_on_a_silent_provider(
 def test_a_closed_tab_hangs_up_on_a_silent_provider_within_two_heartbeats(
     worker: str, silent: Provider, tmp_path: Path
 ) -> None:
-    heartbeat = 1.0
+    heartbeat = 2.0
     with gunicorn(
         "tests.support.served_app:create_app()",
         tmp_path,
@@ -67,12 +68,14 @@ def test_a_closed_tab_hangs_up_on_a_silent_provider_within_two_heartbeats(
         reader = Reader(server)
         reader.until(TOKENS[-1])
         [call] = silent.calls
-        assert call.silent.wait(5)
+        assert call.silent.wait(30)
         begun = time.monotonic()
         reader.close_tab()
-        assert call.closed.wait(2.5 * heartbeat), "the provider still generates"
+        assert call.closed.wait(30), "the provider still generates"
         took = time.monotonic() - begun
-    log = server.log.read_text()
-    assert "Traceback" not in log
-    assert f"disconnected: {''.join(TOKENS)}" in log
+        # And a heartbeat more, for a busy machine.
+        assert took < 3 * heartbeat
+        end = f"disconnected: {''.join(TOKENS)}"
+        wait_until(lambda: end in server.log.read_text())
+    assert "Traceback" not in server.log.read_text()
     print(f"{worker}: hung up {took / heartbeat:.1f} heartbeats after the tab closed")

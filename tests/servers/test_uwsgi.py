@@ -42,13 +42,13 @@ def test_a_stop_reaches_another_process_and_a_closed_tab_is_noticed(
         response = server.stop(task_id)  # by the third process: it alone is free
         assert response.headers["Chatstop-Outcome"] == "stopping"
         assert response.headers["Pid"] not in (reader.pid, tab.pid)
-        assert silent.calls[0].closed.wait(5)
+        assert silent.calls[0].closed.wait(30)
         [end] = reader.rest()
         assert end["metadata"]["end_reason"] == "stopped"
         wait_until(lambda: is_told_stopped(server, task_id))
 
         tab.close_tab()
-        assert silent.calls[1].closed.wait(5)
+        assert silent.calls[1].closed.wait(30)
         said = "".join(TOKENS)
         wait_until(lambda: f"disconnected: {said}" in server.log.read_text())
         assert f"stopped: {said}" in server.log.read_text()
@@ -90,11 +90,11 @@ if os.environ.get("CHATSTOP_OLDEST"):
             reader = Reader(server)
             task_id = reader.until(TOKENS[-1])
             server.stop_elsewhere(task_id, reader.pid)
-            assert silent.calls[0].closed.wait(5)
+            assert silent.calls[0].closed.wait(30)
             assert reader.rest()[-1]["metadata"]["end_reason"] == "stopped"
             tab = Reader(server, by=reader.pid)
             tab.until(TOKENS[-1])  # its request lets the first end be reported
             wait_until(lambda: is_told_stopped(server, task_id))
             tab.close_tab()
-            assert silent.calls[1].closed.wait(5)
+            assert silent.calls[1].closed.wait(30)
         assert server.log.read_text().count("Set enable-threads") == 1

@@ -22,7 +22,7 @@ from flask_chatstop import (
 )
 from flask_chatstop.backends import RedisBackend
 from flask_chatstop.backends.database import DatabaseBackend
-from flask_chatstop.backends.redis.scripts import key
+from flask_chatstop.backends.redis.script_calls import key
 from tests.support.resetting_proxy import ResettingProxy
 from tests.support.servers.redis import RedisServer
 from tests.support.strict_tables import ANY, TABLES, StrictTable
@@ -206,7 +206,8 @@ class PostgreSQLStore(DatabaseStore):
     def make_read_only(self) -> None:
         self._alter("SET default_transaction_read_only = on")
         self._admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            # It waits: on a busy machine, one that is yet to end would take a call.
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 

@@ -9,8 +9,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from flask_chatstop import ChatStop, GenerationEnd, GenerationTask, stream_response
-from flask_chatstop.config import AppState
 from flask_chatstop.formats import ServerSentEvents, StreamFormat
+from flask_chatstop.state import AppState
 from tests.support.chat import AUTH, KEYS
 
 

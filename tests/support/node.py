@@ -23,6 +23,12 @@ def need_node() -> None:
         pytest.skip("the packages of tests/package.json are missing: .ci/environments")
 
 
+def package(name: str) -> Path:
+    """Return the folder of a package, or skip the test."""
+    need_node()
+    return _PACKAGES / name
+
+
 def run_node(program: Path | str, *arguments: str) -> Any:
     """Run a program, and return what it has printed as JSON.
 

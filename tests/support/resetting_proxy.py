@@ -66,11 +66,14 @@ class ResettingProxy:
                 ).start()
 
     def _serve(self, client: socket.socket) -> None:
-        server = socket.create_connection(("127.0.0.1", self._target))
-        others = {client: server, server: client}
-        moments = {client: _BEFORE, server: _AFTER}
         # One thread for both ways: a socket that another one reads is not closed.
-        with client, server, suppress(OSError):
+        with (
+            client,
+            suppress(OSError),  # the server may be down just now
+            socket.create_connection(("127.0.0.1", self._target)) as server,
+        ):
+            others = {client: server, server: client}
+            moments = {client: _BEFORE, server: _AFTER}
             while True:
                 for source in select.select(others, [], [])[0]:
                     data = source.recv(65536)
@@ -81,12 +84,16 @@ class ResettingProxy:
                         linger = struct.pack("ii", 1, 0)
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                         return
-                    is_answer = source is server
-                    others[source].sendall(self.change(data) if is_answer else data)
+                    change = self.change if source is server else self.change_command
+                    others[source].sendall(change(data))
 
     def change(self, answer: bytes) -> bytes:
         """Give what the client gets in place of what the server sent."""
         return answer
+
+    def change_command(self, command: bytes) -> bytes:
+        """Give what the server gets in place of what the client sent."""
+        return command
 
     def _take(self, moment: str) -> bool:
         is_armed = self._armed == moment

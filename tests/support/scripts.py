@@ -18,7 +18,7 @@ def run(code: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         cwd=ROOT,
     )
     assert process.returncode == 0, process.stderr

@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.test import TestResponse
 
 from flask_chatstop import ChatStop, StopBackend, chat_response
-from flask_chatstop.config import AppState
+from flask_chatstop.state import AppState
 from flask_chatstop.testing import wait_until
 from flask_chatstop.worker import Worker
 
@@ -54,13 +54,13 @@ class WorkerApp:
         )
 
     def can_stop(self, chat: "Chat") -> bool:
-        """Tell whether a stop is taken and ends the chat within a second."""
-        return self.stop(chat).status_code == 200 and chat.ended.wait(1)
+        """Tell whether a stop is taken and ends the chat long before a rare sweep."""
+        return self.stop(chat).status_code == 200 and chat.ended.wait(10)
 
     def close(self) -> None:
         self.worker.close()
         for chat in self._chats:
-            assert chat.ended.wait(5)
+            assert chat.ended.wait(30)
         self.worker.backend.close()
 
 
@@ -76,9 +76,9 @@ class Chat:
         wait_until(lambda: bool(self.events))
 
     def goes_on(self) -> bool:
-        """Tell whether more of the answer comes within a second."""
+        """Tell whether more of the answer comes."""
         count = len(self.events)
-        wait_until(lambda: len(self.events) > count + 5 or self.ended.is_set(), 1)
+        wait_until(lambda: len(self.events) > count + 5 or self.ended.is_set())
         return not self.ended.is_set()
 
     def _read(self, app: Flask, words: int) -> None:

@@ -14,7 +14,7 @@ from flask_chatstop import (
     GenerationTask,
     task_ended,
 )
-from flask_chatstop.config import AppState
+from flask_chatstop.state import AppState
 from flask_chatstop.worker import Worker
 from tests.support.line import Line
 

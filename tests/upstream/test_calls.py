@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import openai
@@ -86,6 +87,14 @@ def read_async(url: str) -> Iterator[object]:
     yield from asyncio.run(read())
 
 
+def read_aiohttp(url: str) -> Iterator[object]:
+    async def read() -> list[bytes]:
+        async with aiohttp.ClientSession() as session, session.post(url) as reply:
+            return [part async for part in reply.content.iter_any()]
+
+    yield from asyncio.run(read())
+
+
 READERS = [
     read_httpx,
     read_httpx2,
@@ -93,6 +102,7 @@ READERS = [
     read_urllib3,
     read_urllib3_whole,
     read_async,
+    read_aiohttp,
 ]
 
 

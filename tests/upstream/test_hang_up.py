@@ -248,8 +248,8 @@ def test_a_silent_provider_sees_the_connection_close(
         assert call.silent.wait(5)
         assert not call.closed.is_set()
         assert hang_up(response) is True
-        assert woken.wait(2), "the reader is still blocked"
-        assert call.closed.wait(2), "the provider still generates"
+        assert woken.wait(10), "the reader is still blocked"
+        assert call.closed.wait(10), "the provider still generates"
         thread.join()
 
 

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import httpcore
 import httpcore2
 import pytest
 import urllib3
 
+from flask_chatstop.upstream import aiohttp as aiohttp_hooks
 from flask_chatstop.upstream import hooks
 from flask_chatstop.upstream import httpcore as httpcore_hooks
 from flask_chatstop.upstream import urllib3 as urllib3_hooks
@@ -30,6 +32,7 @@ def hooked() -> list[Any]:
     for module in (httpcore, httpcore2):
         found += [getattr(o, name) for o, name, _ in httpcore_hooks.hooks(module)]
     found += [getattr(o, name) for o, name, _ in urllib3_hooks.hooks(urllib3)]
+    found += [getattr(o, name) for o, name, _ in aiohttp_hooks.hooks(aiohttp)]
     return found
 
 
@@ -47,6 +50,7 @@ def test_hooks_are_put_in_once_and_can_be_taken_out_again() -> None:
 @pytest.mark.parametrize(
     ("library", "owner", "method"),
     [
+        ("aiohttp", aiohttp.BaseConnector, "connect"),
         ("httpcore", httpcore.ConnectionPool, "handle_request"),
         ("httpcore2", httpcore2.AsyncConnectionPool, "handle_async_request"),
         ("urllib3", urllib3.HTTPResponse, "_error_catcher"),
@@ -69,10 +73,11 @@ def test_a_library_that_has_changed_is_left_alone_and_named_once(
     hooks.install()
     hooks.install()
     assert getattr(owner, method) is changed
-    [record] = [r for r in caplog.records if r.levelno == logging.WARNING]
+    [record] = [r for r in caplog.records if "is not as known" in r.getMessage()]
     version = hooks.version_of(library)
-    assert f"{library} {version} is not as known" in record.getMessage()
+    assert f"{library} {version} is" in record.getMessage()
     assert method in record.getMessage()
+    assert record.levelno == logging.WARNING
     others = {"httpcore": httpcore, "httpcore2": httpcore2}
     others.pop(library, None)
     for module in others.values():
@@ -98,6 +103,10 @@ def test_a_library_that_a_mock_has_replaced_is_hooked_when_it_is_back(
 @pytest.mark.parametrize("module", [httpcore, httpcore2])
 def test_httpcore_is_as_known(module: Any) -> None:
     assert len(httpcore_hooks.hooks(module)) == 4
+
+
+def test_aiohttp_is_as_known() -> None:
+    assert len(aiohttp_hooks.hooks(aiohttp)) == 2
 
 
 def test_urllib3_is_as_known() -> None:
@@ -145,7 +154,7 @@ app = Flask("app")
 app.config.update(CHATSTOP_API_KEYS=["key"])
 chatstop = ChatStop()
 app.register_blueprint(chatstop)
-assert not {"httpcore", "httpcore2", "urllib3"} & set(sys.modules)
+assert not {"aiohttp", "httpcore", "httpcore2", "urllib3"} & set(sys.modules)
 
 @app.post("/ask")
 @chatstop.login_required
@@ -153,7 +162,8 @@ def ask():
     return chat_response(chatstop.start(user="alice"), ["One"])
 
 app.test_client().post("/ask", headers={"Authorization": "Bearer key"}).get_data()
-import httpcore, urllib3
+import aiohttp, httpcore, urllib3
+assert hasattr(aiohttp.BaseConnector.connect, "__wrapped__")
 assert hasattr(httpcore.ConnectionPool.handle_request, "__wrapped__")
 assert hasattr(urllib3.HTTPResponse.close, "__wrapped__")
 """

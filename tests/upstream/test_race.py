@@ -1,11 +1,13 @@
 """Stops that are aimed at the moment of completion hit nobody else's connection."""
 
+import asyncio
 import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import aiohttp
 import httpx
 import httpx2
 import pytest
@@ -31,13 +33,15 @@ def answers() -> Iterator[ShortAnswers]:
 
 @contextmanager
 def by_httpx() -> Iterator[Post]:
-    with httpx.Client(limits=httpx.Limits(max_connections=THREADS + 8)) as client:
+    limits = httpx.Limits(max_connections=THREADS + 8)
+    with httpx.Client(limits=limits, timeout=60) as client:
         yield lambda url: client.post(url).content
 
 
 @contextmanager
 def by_httpx2() -> Iterator[Post]:
-    with httpx2.Client(limits=httpx2.Limits(max_connections=THREADS + 8)) as client:
+    limits = httpx2.Limits(max_connections=THREADS + 8)
+    with httpx2.Client(limits=limits, timeout=60) as client:
         yield lambda url: client.post(url).content
 
 
@@ -48,8 +52,30 @@ def by_requests() -> Iterator[Post]:
         yield lambda url: session.post(url, timeout=60).content
 
 
+@contextmanager
+def by_aiohttp() -> Iterator[Post]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def make() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=THREADS + 8)
+        return aiohttp.ClientSession(connector=connector)
+
+    async def post(url: str) -> bytes:
+        async with session.post(url) as reply:
+            return await reply.read()
+
+    session = asyncio.run_coroutine_threadsafe(make(), loop).result(10)
+    yield lambda url: asyncio.run_coroutine_threadsafe(post(url), loop).result(60)
+    asyncio.run_coroutine_threadsafe(session.close(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [by_httpx, by_httpx2, by_requests])
+@pytest.mark.parametrize("make", [by_httpx, by_httpx2, by_requests, by_aiohttp])
 def test_no_innocent_call_fails_when_stops_meet_completion(
     answers: ShortAnswers, make: Callable[[], AbstractContextManager[Post]]
 ) -> None:

@@ -3,13 +3,21 @@
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import pytest
 
-from flask_chatstop import BackendError, EndReason, StopOutcome, TaskRecord
+from flask_chatstop import (
+    BackendError,
+    EndReason,
+    StopOutcome,
+    TaskExists,
+    TaskRecord,
+)
 from flask_chatstop.testing import ALICE, wait_until
 from flask_chatstop.worker import Worker
 from tests.support.faulty_worker import FaultyBackend, Task, begin
+from tests.support.threads import threads_begun
 
 
 @contextmanager
@@ -47,17 +55,19 @@ def test_a_task_that_nobody_holds_is_ended_though_no_thread_can_begin(
 
 def test_a_task_is_announced_before_the_threads_begin() -> None:
     class Asking(FaultyBackend):
-        threads: Collection[threading.Thread] = ()
+        begun_before: int | None = None
 
         def announce(self, record: TaskRecord) -> bool:
-            self.threads = threading.enumerate()
+            self.begun_before = len(begun)
             return super().announce(record)
 
-    asking, before = Asking(), threading.enumerate()
+    asking = Asking()
     worker = Worker(asking)
-    begin(worker).end(EndReason.FINISHED)
+    with threads_begun() as begun:
+        task = begin(worker)
+    assert (asking.begun_before, len(begun)) == (0, 2)
+    task.end(EndReason.FINISHED)
     worker.close()
-    assert set(asking.threads) <= set(before)
 
 
 class Away(FaultyBackend):
@@ -221,6 +231,35 @@ def test_a_task_that_begins_while_the_store_is_being_found_is_announced_too() ->
         lambda: elsewhere.stop(task.record.task_id, ALICE) is StopOutcome.STOPPING
     )
     assert not first.stopped.is_set()
+    worker.close()
+
+
+def test_the_id_of_an_end_is_taken_until_the_store_is_asked_again() -> None:
+    class Asked(FaultyBackend):
+        outcomes: SimpleQueue[str] = SimpleQueue()
+        ended: TaskRecord | None = None
+
+        def end(self, record: TaskRecord, reason: EndReason) -> bool:
+            is_first = super().end(record, reason)
+            if self.ended is not None:  # its end is known here, and not asked for yet
+                try:
+                    worker.start(Task(worker, self.ended.task_id))
+                    self.outcomes.put("free")
+                except TaskExists:
+                    self.outcomes.put("taken")
+            self.ended = record
+            return is_first
+
+    backend = Asked()
+    worker = Worker(backend, sweep_interval=0.2)
+    backend.is_deaf = True
+    tasks = [begin(worker), begin(worker)]
+    backend.is_cut = True
+    for task in tasks:
+        task.end(EndReason.FINISHED)
+    begin(worker)  # which notices that the store is away
+    backend.is_cut = False
+    assert backend.outcomes.get(timeout=10) == "taken"
     worker.close()
 
 

@@ -72,7 +72,10 @@ def test_a_refused_task_runs_on_and_its_worker_is_not_blind(
     wait_until(lambda: picky.renewals >= renewals + 3)
     assert elsewhere.stop(refused.record.task_id, ALICE) is StopOutcome.MISSING
     assert worker.stop(refused.record.task_id, ALICE) is StopOutcome.STOPPING
-    assert elsewhere.stop(other.record.task_id, ALICE) is StopOutcome.STOPPING
+    # On a busy machine its lease may be over until its worker renews it again.
+    wait_until(
+        lambda: elsewhere.stop(other.record.task_id, ALICE) is StopOutcome.STOPPING
+    )
     assert other.stopped.wait(5)
     for task in (refused, other):
         task.end(EndReason.STOPPED)

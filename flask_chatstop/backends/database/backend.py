@@ -1,11 +1,9 @@
 """The backend that keeps tasks in a database that the workers share."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, MetaData, Table
@@ -19,42 +17,26 @@ from flask_chatstop.backends.base import (
     TaskRecord,
 )
 from flask_chatstop.backends.database.base import ListenEnd, Listening
-from flask_chatstop.backends.database.dialects import parse_url
 from flask_chatstop.backends.database.engine import Database
+from flask_chatstop.backends.database.listeners import Listeners
+from flask_chatstop.backends.database.opening import source_of
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.table import task_table
-from flask_chatstop.errors import BackendError, ConfigurationError
+from flask_chatstop.errors import BackendError
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
 _PURGE_INTERVAL = 60.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Leaving:
-    """A listener, which leaves its connection in order when the process exits.
-
-    A query that sleeps on a connection which was cut is an error in the server's log.
-    """
-
-    closing: threading.Event
-    ring: Callable[[], None]
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def hurry(self, seconds: float) -> None:
-        """Wake the listener, and wait so long until it has left."""
-        with suppress(BackendError):
-            self.ring()
-        self.done.wait(seconds)
-
-
 class DatabaseBackend(StopBackend):
     """Serve the processes of one host on SQLite, or many hosts on a database server.
 
     PostgreSQL, MySQL and MariaDB notify the worker of a stopped task. On SQLite, a stop
-    rings it by a Unix socket beside the file. With a driver other than psycopg 3 and
+    notifies it by a Unix socket beside the file. With a driver other than psycopg 3 and
     PyMySQL, and where no notification arrives, it polls every 100 ms while tasks run.
 
     SQLite creates the table by itself. On other databases, ``flask chatstop init-db``
@@ -64,8 +46,8 @@ class DatabaseBackend(StopBackend):
     yours, the backend has up to five connections of its own, made as the engine's are:
     by the same creator, with the same handlers of events. It never waits in your pool,
     and no longer than ``timeout`` for a connection. Calls by psycopg 3 and PyMySQL then
-    end in time; those by other drivers take as long as you have configured. A
-    ``StaticPool`` and the like are shared.
+    end in time; those by other drivers take as long as you have configured. An
+    engine with a ``StaticPool`` is refused, since threads cannot share its connection.
 
     :param source: a URL, a SQLAlchemy engine, or a function that returns an engine,
         like ``lambda: db.engine`` of Flask-SQLAlchemy. The function is called in the
@@ -87,27 +69,26 @@ class DatabaseBackend(StopBackend):
         timeout: float = 2.0,
     ) -> None:
         super().__init__(lease=lease, retention=retention, timeout=timeout)
-        if isinstance(source, str | URL):
-            source = parse_url(source)
-        elif not isinstance(source, Engine) and not callable(source):
-            raise ConfigurationError(
-                f"The database is a {type(source).__name__}; pass a URL, an engine,"
-                " or a function that returns an engine."
-            )
+        checked = source_of(source)  # before the table is in the metadata
         #: The table, for migrations.
         self.table: Table = task_table(MetaData() if metadata is None else metadata)
-        self._database = Database(source, self.table, timeout=self.timeout)
+        self._database = Database(checked, self.table, timeout=self.timeout)
         self._listen = self._database
         if listen_url is not None:
             self._listen = Database(
-                parse_url(listen_url), self.table, timeout=self.timeout
+                source_of(listen_url), self.table, timeout=self.timeout
             )
         self._queries: Queries | None = None
-        self._listeners: set[_Leaving] = set()
+        self._listeners = Listeners(self._listen, timeout=self.timeout)
         self._purge_at = 0.0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._database)!r})"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """What :meth:`create_table` creates."""
+        return self._database.tables
 
     @property
     def engine(self) -> Engine:
@@ -165,30 +146,11 @@ class DatabaseBackend(StopBackend):
     ) -> None:
         # Also where nothing runs: to be heard, a stop needs the table.
         self._run(lambda queries, on: queries.stops(on, worker_id))
-        if self._database.dialect.can_listen(self._listen.engine):
+        if self._listeners.can_listen:
             listening = self._listening(worker_id, running, heard, closing)
-            if self._hear(listening) is ListenEnd.OVER:
+            if self._listeners.hear(listening) is ListenEnd.OVER:
                 return
         super().listen(worker_id, running, heard, closing)
-
-    def _hear(self, listening: Listening) -> ListenEnd:
-        """Listen until it is over, or turns out to be impossible."""
-        leaving = _Leaving(listening.closing, listening.ring)
-        self._listeners.add(leaving)
-        end = ListenEnd.AGAIN
-        try:
-            while end is ListenEnd.AGAIN:
-                with self._listen.detached() as driver:
-                    end = self._database.dialect.listen(driver, listening)
-        except BackendError:
-            # The listener that follows may cut the connection of this one.
-            if not listening.closing.is_set():
-                raise
-            end = ListenEnd.OVER
-        finally:
-            self._listeners.discard(leaving)
-            leaving.done.set()
-        return end
 
     def _listening(
         self,
@@ -211,10 +173,11 @@ class DatabaseBackend(StopBackend):
                 )
 
         return Listening(
-            worker_id=worker_id,
+            name=worker_id,
             poll=poll,
             heard=heard,
-            stops=queries.stops_statement(self._listen.engine, worker_id),
+            known=tuple,
+            news=queries.stops_statement(self._listen.engine, worker_id),
             register=register,
             query=lambda statement: self._run(
                 lambda _, on: on.exec_driver_sql(statement).scalar()
@@ -233,7 +196,7 @@ class DatabaseBackend(StopBackend):
 
         :raises BackendError: the database failed.
         """
-        self._database.create_table()
+        self._database.create_tables()
 
     def purge(self) -> int:
         """Delete the expired rows in small batches, and return their number.
@@ -246,14 +209,12 @@ class DatabaseBackend(StopBackend):
         return count
 
     def close(self) -> None:
-        for leaving in list(self._listeners):
-            if leaving.closing.is_set():
-                leaving.hurry(self.timeout)
+        self._listeners.close()
         self._database.close()
         self._listen.close()
 
     def after_fork(self) -> None:
-        self._listeners = set()
+        self._listeners.after_fork()
         self._database.after_fork()
         self._listen.after_fork()
 

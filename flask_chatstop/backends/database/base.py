@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine
 
+from flask_chatstop.backends.database.followers import Followers
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.sockets import can_read
 from flask_chatstop.errors import ConfigurationError
@@ -28,25 +29,32 @@ class ListenEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What one worker listens for, and until when.
+    """What one listener listens for, and until when.
 
-    :param poll: queries the table, reports the stops that it finds and returns them.
-    :param heard: takes ids of tasks that were asked to stop.
-    :param stops: the statement, and its parameters, that selects the worker's tasks
-        that are stopping; for the driver.
+    Its news are texts: the ids of a worker's tasks that are stopping, or the logs of
+    answers that have more, each with the number of its last record.
+
+    :param name: what the listener is rung by, like the id of its worker.
+    :param poll: queries the table, reports the news that it finds and returns them.
+    :param heard: takes news.
+    :param known: returns the news that the listener has learned by itself. That nobody
+        has rung for them does not mean that rings are lost.
+    :param news: the statement, and its parameters, that selects the news; for the
+        driver.
     :param register: stores how the server knows the listener's connection.
     :param query: executes a query on another connection, and returns its first value.
-    :param ring: rings this worker as a stop of one of its tasks would.
+    :param ring: rings this listener as others do.
     :param closing: ends the listening when it is set.
     :param timeout: seconds that one call to the server may take.
-    :param is_outdated: returns whether connections were dropped since the listening
-        began. It then ends, and the worker listens again on a new connection.
+    :param is_outdated: returns whether the listening has to end all the same, because
+        connections were dropped since it began, say. It is called twice a second.
     """
 
-    worker_id: str
+    name: str
     poll: Callable[[], Collection[str]]
     heard: Callable[[Collection[str]], None]
-    stops: tuple[str, dict[str, Any]]
+    known: Callable[[], Collection[str]]
+    news: tuple[str, dict[str, Any]]
     register: Callable[[int], None]
     query: Callable[[str], Any]
     ring: Callable[[], None]
@@ -81,7 +89,11 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
-        """Return the queries on a table."""
+        """Return the queries on the table of tasks."""
+
+    @abc.abstractmethod
+    def followers(self, table: Table, *, lease: float) -> Followers:
+        """Return the queries on the table of those who follow logs of answers."""
 
     @abc.abstractmethod
     def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
@@ -104,7 +116,7 @@ class Dialect(abc.ABC):
         """
 
     def create_table(self, connection: Connection, table: Table) -> None:
-        """Create the table and its indexes unless they exist."""
+        """Create a table and its indexes unless they exist."""
         table.create(connection, checkfirst=True)
 
     def bounded(self, driver: Any, deadline: float) -> AbstractContextManager[None]:
@@ -169,8 +181,8 @@ class Dialect(abc.ABC):
             skip_autocommit_rollback=True,
             pool_reset_on_return=None,
             pool_size=self.pool_size,
-            max_overflow=0,
-            pool_timeout=timeout,
+            # The backend keeps those. More are for an app that uses the engine itself.
+            max_overflow=-1,
             pool_use_lifo=True,
             **options,
         )
@@ -198,19 +210,3 @@ def check_names(options: Collection[str], known: Collection[str], driver: str) -
             f"The database URL has the option {name!r}, which {driver} does not have"
             f"{advice}"
         )
-
-
-def refuses_data(error: Any) -> bool:
-    """Return whether a driver's error has a SQLSTATE that is about the data.
-
-    Class 22 is a data exception, 23 a violated constraint, 44 a violated view, and the
-    other two are what a trigger raises.
-    """
-    state = sqlstate_of(error) or ""
-    return state[:2] in ("22", "23", "44") or state in ("45000", "P0001")
-
-
-def sqlstate_of(error: Any) -> str | None:
-    """Return the SQLSTATE of a driver's error, if the driver tells it."""
-    state: str | None = getattr(error, "sqlstate", None)
-    return state or getattr(error, "pgcode", None)

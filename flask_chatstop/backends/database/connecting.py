@@ -14,6 +14,8 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
+from flask_chatstop.backends.database.greenlet_forks import calls
+from flask_chatstop.backends.database.kept import close, dispose
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.errors import BackendError
 
@@ -33,6 +35,12 @@ class Connecting:
         """Begin anew in a forked child, where no thread connects."""
         self._turns = FairSemaphore(self._places)
         self._is_well = False
+        self._disposing = threading.Lock()
+
+    def dispose(self, engine: Engine) -> None:
+        """Close the idle connections, and the others after their use."""
+        with self._disposing:
+            dispose(engine)
 
     @contextmanager
     def connected(self, engine: Engine, deadline: float) -> Iterator[Connection]:
@@ -40,14 +48,17 @@ class Connecting:
 
         :raises BackendError: there is none before the deadline.
         """
+        pool = engine.pool
         try:
             if self._is_well and _has_idle_connections(engine):
                 connection = engine.connect()  # at once: a thread takes 0.1 ms
             else:
                 self._turns.take(deadline)
                 connection = _Attempt(engine, self._turns).result(deadline)
-            with connection:
+            try:
                 yield connection
+            finally:
+                close(connection, pool, engine)
         except BaseException:
             self._is_well = False
             raise
@@ -88,7 +99,8 @@ class _Attempt:
         :raises BackendError: it does neither before the deadline.
         """
         try:
-            self._is_over.wait(max(0.0, deadline - time.monotonic()))
+            with calls.nothing_is_read():  # here: it is in the other thread
+                self._is_over.wait(max(0.0, deadline - time.monotonic()))
         except BaseException:
             if not self._leave() and self._connection is not None:
                 self._give_back(self._connection)
@@ -109,7 +121,8 @@ class _Attempt:
     def _run(self) -> None:
         connection: Connection | None = None
         try:
-            connection = self._engine.connect()
+            with calls.call():
+                connection = self._engine.connect()
         except BaseException as error:  # is the caller's
             self._error = error
         finally:
@@ -122,7 +135,4 @@ class _Attempt:
         self._is_over.set()
 
     def _give_back(self, connection: Connection) -> None:
-        if self._engine.pool is not self._pool:
-            # The engine was disposed of meanwhile. The old pool would not close it.
-            connection.detach()
-        connection.close()
+        close(connection, self._pool, self._engine)

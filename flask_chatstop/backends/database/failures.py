@@ -1,5 +1,7 @@
 """What an error of the database means, in words that contain no password."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -8,7 +10,9 @@ from flask_chatstop.backends.secrets import holds, quotes_url, text_of_others
 from flask_chatstop.errors import BackendError, RecordRefused
 
 
-def failure(error: Exception, engine: Engine, name: str, table: Table) -> BackendError:
+def failure(
+    error: Exception, engine: Engine, name: str, tables: Sequence[Table]
+) -> BackendError:
     """Return an error that says what is wrong and what to do.
 
     :param name: of the database, without its password.
@@ -16,6 +20,7 @@ def failure(error: Exception, engine: Engine, name: str, table: Table) -> Backen
     orig = getattr(error, "orig", None) or error
     dialect = dialect_of(engine)
     if dialect.is_missing_table(orig):
+        table = next((x for x in tables if x.name in str(orig)), tables[0])
         return BackendError(
             f"{name} has no table {table.fullname}; create it with"
             " `flask chatstop init-db`."

@@ -1,11 +1,12 @@
-"""How PyMySQL listens: a query waits, and who stops a task kills that query.
+"""How PyMySQL listens: a query waits, and who rings kills that query.
 
-The listener holds a user-level lock that has the worker's name, so the server itself
+The listener holds a user-level lock that has its name, so the server itself
 tells which connection is the listener's: ``IS_USED_LOCK()`` takes the same time beside
 one connection and beside thousands. To find the query in the process list takes longer
 with every connection, and its connection could be another one by then.
 """
 
+import itertools
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from flask_chatstop.backends.database.sleeping_query import (
 )
 from flask_chatstop.backends.database.sockets import can_read
 
-#: What the lock of a listener is named before the id of its worker.
+#: What the lock of a listener is named before its own name.
 LOCK_PREFIX = "chatstop "
 #: What a query waits with. On MariaDB (10.11) it is not SLEEP(): two kills at once, or
 #: one beside many sleepers, hold up all of them for two seconds. SLEEP() waits with a
@@ -36,19 +37,29 @@ _INTERRUPTED = (1317, 1969, 3024)
 _UNKNOWN_VARIABLE = 1193
 # The sleep is no slow query for the log, and no limit on the time of statements is to
 # end it. MariaDB and MySQL know one each.
-_SETTINGS = ("long_query_time=3600", "max_statement_time=0", "max_execution_time=0")
-#: Seconds in which a query has begun, unless it cannot be seen that it has.
+# A stop on MariaDB wakes the listener before it is committed, and is seen by then.
+_SETTINGS = (
+    "long_query_time=3600",
+    "max_statement_time=0",
+    "max_execution_time=0",
+    "TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+)
+#: Seconds in which a query has begun, unless it cannot be seen that it has. Where it
+#: was seen of the last one, a busy server may take longer.
 _BEGINNING = 0.1
+#: How many names the locks of queries have. With one, a name is at most 64 characters
+#: long, which is all that MySQL takes.
+_LOCKS = 1000
 #: Seconds that a lock may take to get free after its holder was killed.
 _RELEASE = 1
 
 
 def hear_kills(driver: Any, listening: Listening) -> ListenEnd:
-    """Report stops until ``closing`` is set.
+    """Report news until ``closing`` is set.
 
     :param driver: a connection of PyMySQL.
     """
-    if not hasattr(driver, "_execute_command") or not is_nameable(listening.worker_id):
+    if not hasattr(driver, "_execute_command") or not is_nameable(listening.name):
         return ListenEnd.UNABLE
     from pymysql.cursors import Cursor
 
@@ -58,7 +69,7 @@ def hear_kills(driver: Any, listening: Listening) -> ListenEnd:
             _set_up(cursor)
             cursor.execute(f"SELECT {wait.format(seconds=0)}")
             is_direct = _is_direct(driver, cursor)
-            if not is_direct or not _has_lock(cursor, listening.worker_id):
+            if not is_direct or not _has_lock(cursor, listening.name):
                 return ListenEnd.UNABLE
         except (driver.OperationalError, driver.NotSupportedError):
             if not driver.open:
@@ -73,30 +84,40 @@ class _SleepingQuery(Sleeper):
         self, driver: Any, cursor: Any, wait: str, listening: Listening
     ) -> None:
         self._driver, self._listening = driver, listening
-        self._stops = cursor.mogrify(*listening.stops)
+        self._news = cursor.mogrify(*listening.news)
         self._is_pipelined = can_pipeline(driver)
         self._wait = wait.format(seconds=self.seconds)
-        # Two locks that the query takes in turns show that it has begun. A kill from
-        # before that is lost.
-        self._locks = [f"{LOCK_PREFIX}{listening.worker_id} {n}" for n in range(2)]
+        # A lock of each query's own shows that it has begun. A kill from before that is
+        # lost, and may keep the query from releasing the lock of the one before.
+        self._numbers = itertools.cycle(range(_LOCKS))
+        self._maybe_held: list[str] = []
+        self._can_see_locks = False
         self._interrupted: type[Exception] = driver.OperationalError
 
     def fall_asleep(self) -> None:
-        self._locks.reverse()
-        mine, before = self._locks
+        lock = f"{LOCK_PREFIX}{self._listening.name} {next(self._numbers)}"
+        steps = [f"GET_LOCK('{lock}', 0)"]
+        steps += [f"RELEASE_LOCK('{before}')" for before in self._maybe_held]
         # The comment is for operators, who see it in the process list.
         query = (
-            f"SELECT GET_LOCK('{mine}', 0), RELEASE_LOCK('{before}'), {self._wait}"
-            f" /* chatstop {self._listening.worker_id} */"
+            f"SELECT {', '.join(steps)}, {self._wait}"
+            f" /* chatstop {self._listening.name} */"
         )
+        self._maybe_held.append(lock)
         send(self._driver, query)
         if self._is_pipelined:
-            send(self._driver, self._stops)  # for when it wakes
-        holder = f"SELECT IS_USED_LOCK('{mine}')"
-        deadline = time.monotonic() + _BEGINNING
-        while self._listening.query(holder) is None and not self.is_awake(0.001):
+            send(self._driver, self._news)  # for when it wakes
+        holder = f"SELECT IS_USED_LOCK('{lock}')"
+        patience = self._listening.timeout if self._can_see_locks else _BEGINNING
+        deadline = time.monotonic() + patience
+        while self._listening.query(holder) is None:
+            if self.is_awake(0.001):
+                return
             if time.monotonic() > deadline:
-                return  # other connections lead to another server, say
+                self._can_see_locks = False  # other connections lead elsewhere, say
+                return
+        self._can_see_locks = True
+        self._has_begun()
 
     def is_awake(self, seconds: float) -> bool:
         return can_read(self._driver._sock, seconds)
@@ -105,12 +126,17 @@ class _SleepingQuery(Sleeper):
         with self._interruptible():
             # SLEEP() returns a row when it is killed.
             receive(self._driver)
+            self._has_begun()
         if not self._is_pipelined:
-            send(self._driver, self._stops)
-        # The kill of another stop may meet this query. The poll that follows finds it.
+            send(self._driver, self._news)
+        # Another kill may meet this query. The poll that follows finds it.
         with self._interruptible():
             return [text_of(row[0]) for row in receive(self._driver).rows]
         return []
+
+    def _has_begun(self) -> None:
+        """Note that the query has taken its lock, and released those before it."""
+        del self._maybe_held[:-1]
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -139,9 +165,9 @@ def _is_direct(driver: Any, cursor: Any) -> bool:
     return bool(cursor.fetchone()[0] == driver.thread_id())
 
 
-def _has_lock(cursor: Any, worker_id: str) -> bool:
-    """Take the lock of a worker, from a listener of its own that has gone."""
-    name = LOCK_PREFIX + worker_id
+def _has_lock(cursor: Any, listener: str) -> bool:
+    """Take the lock of a listener, from a predecessor that has gone."""
+    name = LOCK_PREFIX + listener
     cursor.execute("SELECT GET_LOCK(%s, 0), IS_USED_LOCK(%s)", (name, name))
     is_taken, holder = cursor.fetchone()
     if is_taken:

@@ -9,6 +9,9 @@ from typing import Any
 
 from flask_chatstop.backends.database.statements import is_servers
 
+#: For the next statement alone.
+SEE_UNCOMMITTED = "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"
+
 
 def can_pipeline(driver: Any) -> bool:
     """Return whether a connection is PyMySQL's, and leads to MariaDB."""
@@ -22,7 +25,9 @@ def send(driver: Any, statement: str) -> None:
     """Send a statement, and do not wait for its result."""
     from pymysql.constants.COMMAND import COM_QUERY
 
-    driver._execute_command(COM_QUERY, statement)
+    # Bytes that are no text are in it as PyMySQL writes them.
+    query = statement.encode(driver.encoding, "surrogateescape")
+    driver._execute_command(COM_QUERY, query)
 
 
 def receive(driver: Any) -> Any:
@@ -32,21 +37,25 @@ def receive(driver: Any) -> Any:
     return driver._result
 
 
-def run_together(driver: Any, statements: Sequence[str]) -> Any:
-    """Send statements at once, and return the result of the first.
+def run_together(driver: Any, statements: Sequence[str]) -> list[Any]:
+    """Send statements at once, and return the result or the error of each.
 
-    Errors of the others are passed over.
+    When the connection breaks, its error is that of all that is left.
     """
     for statement in statements:
         send(driver, statement)
     results: list[Any] = []
-    for _ in statements:
+    while len(results) < len(statements):
         try:
             results.append(receive(driver))
         except driver.Error as error:
-            if not is_servers(error):
-                raise
-            results.append(error)
-    if isinstance(results[0], Exception):
-        raise results[0]
-    return results[0]
+            left = len(statements) - len(results)
+            results += [error] * (1 if is_servers(error) else left)
+    return results
+
+
+def checked(result: Any) -> Any:
+    """Return a result of :func:`run_together`, or raise the error."""
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -1,16 +1,17 @@
 """How the backend opens an engine: by a URL, or as an app's engine is made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from flask_chatstop.backends.database.connecting import Connecting
-from flask_chatstop.backends.database.dialects import dialect_of
+from flask_chatstop.backends.database.connections import Connections
+from flask_chatstop.backends.database.dialects import dialect_of, parse_url
+from flask_chatstop.backends.database.kept import KeptConnections
 from flask_chatstop.backends.database.semaphore import FairSemaphore
 from flask_chatstop.backends.secrets import text_of_others
-from flask_chatstop.errors import BackendError, ChatStopError
+from flask_chatstop.errors import BackendError, ChatStopError, ConfigurationError
 
 Source = URL | Engine | Callable[[], Engine]
 
@@ -18,26 +19,27 @@ Source = URL | Engine | Callable[[], Engine]
 _BESIDE_AN_APP = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An engine that has not connected yet.
+def source_of(source: str | Source) -> Source:
+    """Return what :func:`open_engine` takes.
 
-    :param turns: bounds the connections of an engine of the backend's own. It is None
-        where the engine's connections are the app's.
-    :param connecting: bounds how long it takes to connect. It is None where that is
-        the driver's to bound.
+    :raises ConfigurationError: it is a URL that cannot be used, or something else.
     """
+    if isinstance(source, str | URL):
+        return parse_url(source)
+    if not isinstance(source, Engine) and not callable(source):
+        raise ConfigurationError(
+            f"The database is a {type(source).__name__}; pass a URL, an engine,"
+            " or a function that returns an engine."
+        )
+    return source
 
-    engine: Engine
-    turns: FairSemaphore | None
-    connecting: Connecting | None = None
 
-
-def open_engine(source: Source, timeout: float) -> Opened:
-    """Open an engine, which does no I/O unless a function that returns one does.
+def open_engine(source: Source, timeout: float) -> Connections:
+    """Open an engine; nothing connects yet, unless a function that returns one does.
 
     :raises BackendError: the function returned no engine.
-    :raises ConfigurationError: the backend does not know the database.
+    :raises ConfigurationError: the backend does not know the database, or cannot use
+        the engine.
     """
     if isinstance(source, URL):
         return _open_url(source, timeout)
@@ -55,17 +57,24 @@ def open_engine(source: Source, timeout: float) -> Opened:
         return _open_url(engine.url, timeout, is_shared=True)
     if isinstance(engine.pool, QueuePool | NullPool):
         return _open_beside(engine)
-    # One that hands out the one connection, or one a thread, is meant to.
-    return Opened(engine.execution_options(isolation_level="AUTOCOMMIT"), None)
+    if isinstance(engine.pool, StaticPool):
+        raise ConfigurationError(
+            "The engine has a StaticPool, whose one connection the threads of a worker"
+            " and of the app would use at once; pass a URL, or an engine with another"
+            " pool."
+        )
+    # One that hands out one connection a thread, say, is meant to.
+    return Connections(engine.execution_options(isolation_level="AUTOCOMMIT"), None)
 
 
-def _open_url(url: URL, timeout: float, *, is_shared: bool = False) -> Opened:
+def _open_url(url: URL, timeout: float, *, is_shared: bool = False) -> Connections:
     dialect = dialect_of(url)
     engine = dialect.make_engine(url, timeout, is_shared=is_shared)
-    return Opened(engine, FairSemaphore(dialect.pool_size))
+    turns = FairSemaphore(dialect.pool_size)
+    return Connections(engine, turns, kept=KeptConnections(engine))
 
 
-def _open_beside(engine: Engine) -> Opened:
+def _open_beside(engine: Engine) -> Connections:
     """Open an engine whose connections are made as the app's are, but are not them.
 
     The app's may all be in use, by streams that hold a session each. A stop must not
@@ -86,6 +95,8 @@ def _open_beside(engine: Engine) -> Opened:
     )
     options = dict(engine.get_execution_options())
     options.pop("isolation_level", None)
-    return Opened(
-        beside.execution_options(**options), FairSemaphore(places), Connecting(places)
+    return Connections(
+        beside.execution_options(**options),
+        FairSemaphore(places),
+        connecting=Connecting(places),
     )

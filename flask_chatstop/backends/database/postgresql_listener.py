@@ -1,9 +1,10 @@
-"""How psycopg listens: a block sleeps, and who stops a task cancels it.
+"""How psycopg listens: a block sleeps, and who rings cancels it.
 
 ``LISTEN`` is not used. Up to PostgreSQL 18 each ``NOTIFY`` wakes every connection that
 listens in the database, on whatever channel, and returns when all have been signalled.
 """
 
+import os
 import time
 from collections.abc import Collection
 from typing import Any
@@ -15,23 +16,24 @@ from flask_chatstop.backends.database.sleeping_query import (
     Sleeper,
     hear_rings,
     is_nameable,
+    leave_to_parent,
 )
 from flask_chatstop.backends.database.sockets import can_read
 
-#: What the application of a sleeping listener is named before the id of its worker.
+#: What the application of a sleeping listener is named before its own name.
 NAME_PREFIX = "chatstop "
-_ASLEEP = "chatstop: asleep"
+_ASLEEP, _CANCELED = "chatstop: asleep", "chatstop: canceled"
 # The name of the application says that a cancellation will be caught: PostgreSQL would
-# log an uncaught one as an error. A cancellation restores the name before. The message
-# says the same to the listener. All workers send the same text, which counts as one in
+# log an uncaught one as an error. A cancellation restores the name before. The messages
+# say the same to the listener. All workers send the same text, which counts as one in
 # pg_stat_statements.
 _BLOCK = """DO $chatstop$ BEGIN
     PERFORM set_config('application_name', current_setting('chatstop.worker'), true);
     RAISE INFO '{asleep}';
     PERFORM pg_sleep({seconds:g});
     PERFORM set_config('application_name', '', true);
-EXCEPTION WHEN query_canceled THEN NULL;
-END $chatstop$; EXECUTE chatstop_stops"""
+EXCEPTION WHEN query_canceled THEN RAISE INFO '{canceled}';
+END $chatstop$; EXECUTE chatstop_news"""
 _QUERY_CANCELED = "57014"
 #: Seconds between two moments at which the address of the listener is stored.
 _REGISTRATION = 20.0
@@ -49,17 +51,17 @@ _SHORTEST = 0.25
 
 
 def hear_cancellations(connection: Any, listening: Listening) -> ListenEnd:
-    """Report stops until ``closing`` is set.
+    """Report news until ``closing`` is set.
 
     :param connection: of psycopg.
     """
-    if not is_nameable(listening.worker_id):
+    if not is_nameable(listening.name):
         return ListenEnd.UNABLE
     from psycopg import ClientCursor
 
     with bounded(connection, time.monotonic() + listening.timeout):
         keep_alive(connection)
-        name = NAME_PREFIX + listening.worker_id
+        name = NAME_PREFIX + listening.name
         pid, *_, logged = connection.execute(_SET_UP, [name]).fetchone()
         if connection.info.server_version >= 170000:
             connection.execute("SET transaction_timeout = 0")
@@ -69,10 +71,10 @@ def hear_cancellations(connection: Any, listening: Listening) -> ListenEnd:
     # would take a connection of the pool from those that need it.
     if pid != connection.info.backend_pid or seconds < _SHORTEST:
         return ListenEnd.UNABLE
-    stops = ClientCursor(connection).mogrify(*listening.stops)
+    news = ClientCursor(connection).mogrify(*listening.news)
     with bounded(connection, time.monotonic() + listening.timeout):
-        connection.execute(f"PREPARE chatstop_stops AS {stops}")
-    block = _BLOCK.format(asleep=_ASLEEP, seconds=seconds)
+        connection.execute(f"PREPARE chatstop_news AS {news}")
+    block = _BLOCK.format(asleep=_ASLEEP, canceled=_CANCELED, seconds=seconds)
     hear_rings(_SleepingBlock(connection, block, seconds, listening), listening)
     return ListenEnd.OVER
 
@@ -84,15 +86,15 @@ class _SleepingBlock(Sleeper):
         self.seconds = seconds
         self._connection, self._pgconn = connection, connection.pgconn
         self._block, self._listening = block.encode(), listening
+        self._pid = os.getpid()
         self._is_asleep = False
-        self._rearm_at = self._until = 0.0
+        self._rearm_at = 0.0
         connection.add_notice_handler(self._note)
 
     def fall_asleep(self) -> None:
         if time.monotonic() > self._rearm_at:
             self.rearm()
         self._is_asleep = False
-        self._until = time.monotonic() + 0.95 * self.seconds
         # libpq's own calls: psycopg's would wait for the result.
         self._pgconn.send_query(self._block)
         while self._pgconn.flush():
@@ -107,6 +109,7 @@ class _SleepingBlock(Sleeper):
 
     def is_awake(self, seconds: float) -> bool:
         if self._pgconn.is_busy() and can_read(self._connection, seconds):
+            leave_to_parent(self._pid)
             self._pgconn.consume_input()
         return not self._pgconn.is_busy()
 
@@ -114,14 +117,14 @@ class _SleepingBlock(Sleeper):
         from psycopg.pq import DiagnosticField, ExecStatus
 
         found: list[str] = []
-        if time.monotonic() < self._until:
-            self._rearm_at = 0.0  # this was the ring of the registration
         deadline = time.monotonic() + self._listening.timeout
         while True:
             while not self.is_awake(0.1):
                 self._check(deadline)
             result = self._pgconn.get_result()
             if result is None:
+                if found:  # the ring may have come when the sleep was just over
+                    self._rearm_at = 0.0
                 return found
             if result.status == ExecStatus.TUPLES_OK:
                 rows = range(result.ntuples)
@@ -134,6 +137,8 @@ class _SleepingBlock(Sleeper):
 
     def _note(self, diagnostic: Any) -> None:
         self._is_asleep |= diagnostic.message_primary == _ASLEEP
+        if diagnostic.message_primary == _CANCELED:
+            self._rearm_at = 0.0  # this was the ring of the registration
 
     def _check(self, deadline: float) -> None:
         if time.monotonic() > deadline:

@@ -1,38 +1,38 @@
-"""A stop on PostgreSQL in one round trip, by libpq's pipeline mode.
+"""Two transactions on PostgreSQL in one round trip, by libpq's pipeline mode.
 
-The server gets two transactions at once, the stop and the cancellation of the listener.
-It begins the second one when it has committed the first.
+The server gets at once what is to be stored, a stop or a record of an answer, and the
+cancellation of the listeners. It begins the second one when it has committed the first.
 """
 
 import itertools
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects.postgresql import psycopg
 
 from flask_chatstop.backends.database.statements import is_plain
 
 _DIALECT = psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _UNKNOWN_STATEMENT = "26000"
-#: Where the pool's record of a connection has the number of its prepared statements.
-_PREPARED = "chatstop_prepared"
-# Tells one stop from the next, and the statements of a connection from forgotten ones.
+# Tells the statements of a connection from forgotten ones.
 _numbers = itertools.count(1)
 
 
-class PipelinedStop:
+class Pipeline:
     """Two statements that are sent together.
 
-    :param stop: selects what a stop returns.
-    :param cancellation: cancels the listener that the stop has noted in a setting of
-        the session, under the token ``b_token``. A stop that failed has noted nothing.
+    :param name: of both, by which the server keeps them. No other pipeline has it.
+    :param change: stores something.
+    :param cancellation: cancels listeners. It may fail or be lost without harm.
     """
 
-    def __init__(self, stop: Select[Any], cancellation: Select[Any]) -> None:
+    def __init__(self, name: str, change: Executable, cancellation: Executable) -> None:
+        #: Where the pool's record of a connection has the number of what is prepared.
+        self._key = f"chatstop_{name}"
         self._statements = (
-            _Prepared(b"chatstop_stop", stop),
-            _Prepared(b"chatstop_cancel", cancellation),
+            _Prepared(f"chatstop_{name}", change),
+            _Prepared(f"chatstop_{name}_cancel", cancellation),
         )
 
     def can_run(self, connection: Connection) -> bool:
@@ -44,42 +44,40 @@ class PipelinedStop:
         driver: Any = connection.connection.driver_connection
         return driver.prepare_threshold is not None and capabilities.has_pipeline()
 
-    def execute(
-        self, connection: Connection, params: Mapping[str, str]
-    ) -> Sequence[str | None] | None:
-        """Return the row of the stop, None if there is none."""
-        params = {**params, "b_token": str(next(_numbers))}
+    def execute(self, connection: Connection, params: Mapping[str, Any]) -> Any:
+        """Return the change's result, as libpq has it."""
         while True:
-            known = connection.info.pop(_PREPARED, None)
+            known = connection.info.pop(self._key, None)
             number = next(_numbers) if known is None else known
+            results: list[Any] = []
             try:
-                stop, cancellation = self._run(connection, params, number, known)
-            except BaseException:
+                self._run(connection, params, number, known, results)
+            except BaseException as error:
                 # It was cut, or interrupted while it waited: the pool must not keep it.
                 connection.invalidate()
-                raise
-            error = _error_of(stop)
-            if error is None:
+                is_drivers = isinstance(error, connection.dialect.loaded_dbapi.Error)
+                if not (is_drivers and results):
+                    raise  # else the change is committed
+            change, *cancellation = results
+            failure = _error_of(change)
+            if failure is None:
                 break
-            if known is None or error.sqlstate != _UNKNOWN_STATEMENT:
-                connection.info[_PREPARED] = known
-                raise error
-        # A cancellation may fail without harm.
-        if _error_of(cancellation) is None:
-            connection.info[_PREPARED] = number
-        if not stop.ntuples:
-            return None
-        values = [stop.get_value(0, column) for column in range(stop.nfields)]
-        return [None if value is None else value.decode() for value in values]
+            if known is None or failure.sqlstate != _UNKNOWN_STATEMENT:
+                connection.info[self._key] = known
+                raise failure
+        if cancellation and _error_of(cancellation[0]) is None:
+            connection.info[self._key] = number
+        return change
 
     def _run(
         self,
         connection: Connection,
-        params: Mapping[str, str],
+        params: Mapping[str, Any],
         number: int,
         known: int | None,
-    ) -> list[Any]:
-        """Send both statements, and return the result of each."""
+        results: list[Any],
+    ) -> None:
+        """Send both statements, and add the result of each as it comes."""
         driver: Any = connection.connection.driver_connection
         pgconn = driver.pgconn
         pgconn.enter_pipeline_mode()
@@ -89,31 +87,33 @@ class PipelinedStop:
                 pgconn.send_prepare(name, statement.sql)
             pgconn.send_query_prepared(name, statement.values(params))
             pgconn.pipeline_sync()
-        results: list[Any] = driver.wait(_results(pgconn, len(self._statements)))
+        driver.wait(_receive(pgconn, len(self._statements), results))
         pgconn.exit_pipeline_mode()
-        return results
 
 
 class _Prepared:
-    def __init__(self, name: bytes, clause: Select[Any]) -> None:
-        compiled = clause.compile(dialect=_DIALECT)
-        self.name, self.sql = name, str(compiled).encode()
+    def __init__(self, name: str, clause: Executable) -> None:
+        compiled: Any = clause.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+        self.name, self.sql = name.encode(), str(compiled).encode()
         self._names, self._params = compiled.positiontup or [], compiled.params
 
-    def values(self, params: Mapping[str, str]) -> list[bytes]:
+    def values(self, params: Mapping[str, Any]) -> list[bytes]:
         values = {**self._params, **params}
-        return [str(values[name]).encode() for name in self._names]
+        return [_text(values[name]).encode() for name in self._names]
 
 
-def _results(pgconn: Any, syncs: int) -> Generator[Any, Any, list[Any]]:
-    """Send what is to be sent, and return the last result before each sync."""
+def _text(value: Any) -> str:
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _receive(pgconn: Any, syncs: int, found: list[Any]) -> Generator[Any, Any, None]:
+    """Send what is to be sent, and add the last result before each sync."""
     from psycopg.pq import ExecStatus
     from psycopg.waiting import WAIT_R, WAIT_RW
 
     while pgconn.flush():
         yield WAIT_RW
         pgconn.consume_input()
-    found: list[Any] = []
     last = None
     while len(found) < syncs:
         while pgconn.is_busy():
@@ -126,7 +126,6 @@ def _results(pgconn: Any, syncs: int) -> Generator[Any, Any, list[Any]]:
             found.append(last)
         elif result.status != ExecStatus.PIPELINE_ABORTED:
             last = result
-    return found
 
 
 def _error_of(result: Any) -> Any:

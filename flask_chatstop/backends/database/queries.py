@@ -28,6 +28,7 @@ from flask_chatstop.backends.base import (
     TaskInfo,
     TaskRecord,
 )
+from flask_chatstop.backends.database.statements import for_driver
 from flask_chatstop.backends.database.table import now
 
 _BATCH = 500
@@ -53,6 +54,7 @@ class Queries(abc.ABC):
             c.owner_user == bindparam("b_user"),
             ~self._is_expired,
         )
+        self._ended = select(c.task_id).where(self._is_owned, self._is_over)
         self._reinsertion = self._upsert(self._insert())
         is_workers = c.worker_id == bindparam("b_worker_id")
         is_kept = and_(self._is_any(), is_workers, ~self._is_over)
@@ -109,13 +111,7 @@ class Queries(abc.ABC):
 
     def stop(self, connection: Connection, task_id: str, owner: Owner) -> StopOutcome:
         """Set a running task to stopping, and return what the stop found."""
-        params = {
-            "b_task_id": self._text(task_id),
-            "b_app": self._text(owner.app),
-            "b_source": self._text(owner.source),
-            "b_user": self._text(owner.user),
-        }
-        state = self._state_after_stop(connection, params)
+        state = self._state_after_stop(connection, self._owned(task_id, owner))
         if state is None:
             return StopOutcome.MISSING
         if state == "stopping":
@@ -157,12 +153,8 @@ class Queries(abc.ABC):
         self, engine: Engine, worker_id: str
     ) -> tuple[str, dict[str, Any]]:
         """Return what :meth:`stops` executes, for a connection of the driver's."""
-        schemas = engine.get_execution_options().get("schema_translate_map")
-        options: dict[str, Any] = {}
-        if schemas:
-            options = {"schema_translate_map": schemas, "render_schema_translate": True}
-        compiled = self._stopping.compile(engine, **options)
-        return str(compiled), compiled.params | {"b_worker_id": self._text(worker_id)}
+        sql, params = for_driver(self._stopping, engine)
+        return sql, params | {"b_worker_id": self._text(worker_id)}
 
     def tasks(
         self, connection: Connection, wanted: Mapping[str, str | None]
@@ -187,19 +179,8 @@ class Queries(abc.ABC):
 
     def has_ended(self, connection: Connection, task_id: str, owner: Owner) -> bool:
         """Return whether an owner's task has ended within the retention."""
-        c = self._columns
-        values = {
-            c.task_id: task_id,
-            c.owner_app: owner.app,
-            c.owner_source: owner.source,
-            c.owner_user: owner.user,
-        }
-        query = (
-            select(c.task_id)
-            .where(c.state.not_in(["running", "stopping"]), ~self._is_expired)
-            .where(*(column == self._text(text) for column, text in values.items()))
-        )
-        return connection.execute(query).first() is not None
+        params = self._owned(task_id, owner)
+        return connection.execute(self._ended, params).first() is not None
 
     def touch(self, connection: Connection) -> None:
         """Change no row with an UPDATE, which fails where the backend may not write."""
@@ -230,6 +211,14 @@ class Queries(abc.ABC):
         for start in range(0, len(lost), _BATCH):
             rows = [self._row(x) | times for x in lost[start : start + _BATCH]]
             connection.execute(self._reinsertion, rows)
+
+    def _owned(self, task_id: str, owner: Owner) -> dict[str, Any]:
+        return {
+            "b_task_id": self._text(task_id),
+            "b_app": self._text(owner.app),
+            "b_source": self._text(owner.source),
+            "b_user": self._text(owner.user),
+        }
 
     def _row(self, record: TaskRecord) -> dict[str, Any]:
         return {

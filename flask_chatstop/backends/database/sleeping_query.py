@@ -1,16 +1,20 @@
-"""A doorbell for database servers: a query that sleeps until a stop interrupts it.
+"""A doorbell for database servers: a query that sleeps until somebody interrupts it.
 
 The listener keeps one query asleep on a connection of its own. A stop finds that
-connection and interrupts the query, which wakes this one worker and no other. The ring
-says nothing but "look now", so the listener then reads its stops, on that connection.
+connection and interrupts the query, which wakes this one worker and no other. So does
+who writes an answer that others follow. The ring says nothing but "look now", so the
+listener then reads its news, on that connection.
 """
 
 import abc
+import os
 import re
+import threading
 import time
 from collections.abc import Collection
 
 from flask_chatstop.backends.database.base import Listening
+from flask_chatstop.backends.database.greenlet_forks import calls
 from flask_chatstop.errors import BackendError
 
 #: Seconds of one sleep. It bounds how long the server keeps the query of a client that
@@ -20,9 +24,11 @@ SLEEP = 5.0
 TRUSTING, DOUBTING = 2.0, 0.1
 #: Seconds between two looks at ``closing``.
 _PATIENCE = 0.5
-#: So many interruptions in a row that no stop explains are the server's, by a limit on
+#: So many interruptions in a row that no news explain are the server's, by a limit on
 #: the time of statements. Then there is a pause in seconds before the next sleep.
 _UNEXPLAINED, _PAUSE = 3, 0.1
+#: Seconds that the interpreter and the server are left to those who were woken.
+_FOR_THE_WOKEN = 0.002
 #: What the names on the server can hold, whatever the database.
 _NAMEABLE = re.compile(r"[\w-]{1,50}", re.ASCII)
 
@@ -38,7 +44,7 @@ class Sleeper(abc.ABC):
         """Send the query, and return when a ring would interrupt it."""
 
     def rearm(self) -> None:
-        """Let the next stop ring: the one that was found has rung in vain, or not."""
+        """Let the next one ring: who was found has rung in vain, or not."""
         return
 
     @abc.abstractmethod
@@ -49,27 +55,43 @@ class Sleeper(abc.ABC):
     def wake_up(self) -> Collection[str]:
         """Take the result of the query, which may have been interrupted.
 
-        :returns: the tasks of the worker that are stopping then.
+        :returns: the news of the listener then.
         """
 
 
-def is_nameable(worker_id: str) -> bool:
-    """Return whether a worker can be rung by its id."""
-    return _NAMEABLE.fullmatch(worker_id) is not None
+def is_nameable(name: str) -> bool:
+    """Return whether a listener can be rung by its name."""
+    return _NAMEABLE.fullmatch(name) is not None
+
+
+def leave_to_parent(pid: int) -> None:
+    """Stay here for ever if this is a greenlet of the process that was forked.
+
+    Its connection is the parent's, who would miss what is read here, and lose it by its
+    close.
+
+    :param pid: of the process that began to listen.
+    """
+    if os.getpid() != pid:
+        threading.Event().wait()
 
 
 def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
-    """Report stops until the listening has to end.
+    """Report news until the listening has to end.
 
     The order makes that no ring is missed: the query sleeps before the table is polled.
-    A stop that is too late for the poll finds the query asleep.
+    What is too late for the poll finds the query asleep.
     """
+    pid = os.getpid()
     polls = _Polls(sleeper, listening)
     begun = _sleep(sleeper, polls)
-    # The worker rings itself as a stop would, to learn whether rings arrive.
+    # The listener rings itself as others do, to learn whether rings arrive.
     listening.ring()
     while not listening.is_over:
-        if not sleeper.is_awake(min(polls.interval, _PATIENCE)):
+        with calls.nothing_is_read():
+            is_awake = sleeper.is_awake(min(polls.interval, _PATIENCE))
+            leave_to_parent(pid)
+        if not is_awake:
             if time.monotonic() > begun + sleeper.seconds + listening.timeout:
                 raise BackendError("The server has not ended a query in time.")
             polls.poll_if_due()
@@ -79,6 +101,7 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
         polls.woken(found, was_rung=was_rung)
         if listening.is_over:
             return
+        listening.closing.wait(_FOR_THE_WOKEN)
         begun = _sleep(sleeper, polls)
     # Left in its sleep, the query would be the server's until the sleep is over.
     sleeper.rearm()
@@ -99,7 +122,7 @@ class _Polls:
     """Polls the table after each ring, and now and then.
 
     It polls every 2 s while rings arrive. It polls every 100 ms from the moment that
-    it finds a stop without a ring: some stops are sent through a proxy, or to another
+    it finds news without a ring: some rings are sent through a proxy, or to another
     server of a cluster, where the query is not found.
     """
 
@@ -117,7 +140,7 @@ class _Polls:
         return TRUSTING if is_trusted else DOUBTING
 
     def poll(self) -> bool:
-        """Poll, and return whether there are stops that were not known before."""
+        """Poll, and return whether there are news that were not known before."""
         is_new = False
         while self._note(self._listening.poll()):
             is_new = True
@@ -128,7 +151,7 @@ class _Polls:
         """Poll unless it is too early, and note whether rings do not arrive."""
         if time.monotonic() < self._due_at:
             return
-        # The ring of a stop that was found by the last poll had time to arrive since.
+        # The ring for what was found by the last poll had time to arrive since.
         self._has_missed |= self._may_have_missed
         self._may_have_missed = self.poll()
 
@@ -144,7 +167,8 @@ class _Polls:
             self._listening.closing.wait(_PAUSE)
 
     def _note(self, found: Collection[str]) -> bool:
-        known, self._known = self._known, set(found)
+        known = self._known.union(self._listening.known())
+        self._known = set(found)
         self._due_at = time.monotonic() + self.interval
         is_new = not self._known <= known
         if is_new:

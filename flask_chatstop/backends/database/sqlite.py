@@ -1,36 +1,29 @@
 """SQLite, with the driver of the standard library.
 
-A stop rings the worker of its task by a socket beside the file. ``sqlite_doorbell.py``
-has the socket, ``sqlite_listener.py`` how a worker listens.
+A stop rings the worker of its task by a socket beside the file. ``sqlite_queries.py``
+has the stop, ``sqlite_doorbell.py`` the socket, ``sqlite_listener.py`` how a worker
+listens.
 """
 
-import json
 import sqlite3
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
     URL,
-    ColumnElement,
     Connection,
     Engine,
     Table,
-    bindparam,
-    case,
     event,
-    func,
-    select,
-    update,
 )
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from flask_chatstop.backends.database.base import Dialect, ListenEnd, Listening
+from flask_chatstop.backends.database.followers import Followers
 from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
+from flask_chatstop.backends.database.sqlite_followers import SQLiteFollowers
 from flask_chatstop.backends.database.sqlite_listener import SQLiteListener
-from flask_chatstop.backends.database.table import REPLACED
+from flask_chatstop.backends.database.sqlite_queries import SQLiteQueries
 from flask_chatstop.errors import ConfigurationError
 
 _REFUSALS = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
@@ -48,6 +41,9 @@ class SQLite(Dialect):
 
     def queries(self, table: Table, *, lease: float, retention: float) -> Queries:
         return SQLiteQueries(table, lease=lease, retention=retention)
+
+    def followers(self, table: Table, *, lease: float) -> Followers:
+        return SQLiteFollowers(table, lease=lease)
 
     def make_engine(self, url: URL, timeout: float, *, is_shared: bool) -> Engine:
         self.check_url(url)
@@ -115,64 +111,6 @@ class SQLite(Dialect):
         if is_stale:
             driver.log_loss()
         return is_stale
-
-
-class SQLiteQueries(Queries):
-    """Query SQLite, with ``RETURNING`` and ``ON CONFLICT``."""
-
-    def __init__(self, table: Table, *, lease: float, retention: float) -> None:
-        super().__init__(table, lease=lease, retention=retention)
-        insertion = self._insert().values(self._fresh)
-        self._taking = self._upsert(insertion).returning(table.c.task_id)
-        state = table.c.state
-        self._stop = (
-            update(table)
-            .where(self._is_owned)
-            .values(state=case((state == "running", "stopping"), else_=state))
-            .returning(state, table.c.worker_id)
-        )
-        compiled = self._stop.compile(dialect=pysqlite.dialect(paramstyle="named"))
-        self._stop_sql, self._stop_params = str(compiled), compiled.params
-
-    def _state_after_stop(
-        self, connection: Connection, params: dict[str, Any]
-    ) -> str | None:
-        # This skips SQLAlchemy's execution, which takes longer than SQLite's.
-        driver: Any = connection.connection.driver_connection
-        found = driver.execute(self._stop_sql, self._stop_params | params).fetchone()
-        if found is None:
-            return None
-        state: str
-        state, worker_id = found
-        if state == "stopping":
-            # It is committed: each statement is a transaction of its own.
-            driver.ringer.ring(worker_id, params["b_task_id"])
-        return state
-
-    def ring(self, connection: Connection, worker_id: str) -> None:
-        driver: Any = connection.connection.driver_connection
-        driver.ringer.ring(worker_id)
-
-    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
-        return connection.execute(self._taking, row).first() is not None
-
-    def _insert(self) -> Any:
-        return sqlite.insert(self._table)
-
-    def _upsert(self, insertion: Any) -> Any:
-        return insertion.on_conflict_do_update(
-            index_elements=[self._columns.task_id],
-            set_={name: insertion.excluded[name] for name in REPLACED},
-            where=self._is_expired,
-        )
-
-    # SQLite takes at most 32,766 parameters, but one parameter may have any length.
-    def _is_any(self) -> ColumnElement[bool]:
-        ids = func.json_each(bindparam("b_task_ids")).table_valued("value")
-        return self._columns.task_id.in_(select(ids.c.value))
-
-    def _list(self, task_ids: Iterable[str]) -> Any:
-        return json.dumps(list(task_ids))
 
 
 def _write_ahead(connection: sqlite3.Connection, record: object) -> None:

@@ -1,13 +1,13 @@
 """A connection to SQLite that knows whether its file is still the one of that name."""
 
-import logging
 import os
 import sqlite3
 from typing import Any
 
 from flask_chatstop.backends.database.sqlite_doorbell import Ringer
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class SQLiteConnection(sqlite3.Connection):
@@ -28,6 +28,11 @@ class SQLiteConnection(sqlite3.Connection):
     def close(self) -> None:
         self.ringer.close()
         super().close()
+
+    def __del__(self) -> None:
+        # Python closes it, and from 3.13 on warns of that. But a pool of SQLAlchemy's
+        # that nobody holds, like that of an app in a test, drops its connections so.
+        pass
 
     @property
     def has_lost_its_file(self) -> bool:

@@ -1,4 +1,4 @@
-"""The doorbell of a SQLite file: a Unix datagram socket beside it for each worker.
+"""The doorbell of a SQLite file: a Unix datagram socket beside it for each listener.
 
 A socket in the directory of the file is found by whoever finds the file, from another
 container too. It is bound under another name and then renamed, and its name is removed
@@ -6,6 +6,7 @@ before it is closed. So a socket of its final name refuses only if its process w
 killed, and may then be removed.
 """
 
+import errno
 import hashlib
 import os
 import socket
@@ -20,22 +21,24 @@ from flask_chatstop.backends.database.socket_folder import (
 
 #: How many bytes of the database's file name a socket's name begins with.
 _LONGEST_STEM = 40
-#: Bytes: more than any task id takes.
-_LONGEST_RING = 2048
+#: Bytes: more than any news take.
+_LONGEST_RING = 16 * 1024
 #: How many rings more() returns at most.
 _MANY = 100
 
 
 class Doorbell:
-    """The socket of one worker, which is rung by those who stop its tasks.
+    """The socket of one listener.
+
+    It is rung by those who stop the tasks of a worker, or write what others follow.
 
     :param path: the absolute path of the database.
     :raises OSError: no socket can be bound there, or it cannot be rung.
     """
 
-    def __init__(self, path: str, worker_id: str) -> None:
+    def __init__(self, path: str, listener: str) -> None:
         names = _Names(path)
-        self._name = names.of(worker_id)
+        self._name = names.of(listener)
         with ExitStack() as stack:
             self._socket = unix_socket()
             stack.callback(self._socket.close)
@@ -47,8 +50,14 @@ class Doorbell:
             # Whether it can be rung shows only here. What comes first may be the ring
             # of a stop instead: the listener's first look finds that.
             with closing(Ringer(path)) as ringer:
-                ringer.ring(worker_id)
-            self._socket.recv(_LONGEST_RING)
+                ringer.ring(listener)
+            try:
+                self._socket.recv(_LONGEST_RING)
+            except BlockingIOError:
+                # If somebody has removed its name, the listener's first look finds that
+                # and opens another.
+                if self.is_there:
+                    raise
             stack.pop_all()
 
     @property
@@ -57,7 +66,7 @@ class Doorbell:
         return self._folder.file(self._name) is not None
 
     def wait(self, seconds: float) -> str:
-        """Wait for a ring, and return its task id: "" if it has none or none comes."""
+        """Wait for a ring, and return its news: "" if it has none or none comes."""
         self._socket.settimeout(seconds)
         try:
             return _text(self._socket.recv(_LONGEST_RING))
@@ -65,16 +74,16 @@ class Doorbell:
             return ""
 
     def more(self) -> list[str]:
-        """Return the task ids of the rings that wait in the queue."""
+        """Return the news of the rings that wait in the queue."""
         rings: list[bytes] = []
         self._socket.setblocking(False)
         with suppress(BlockingIOError):
             while len(rings) < _MANY:
                 rings.append(self._socket.recv(_LONGEST_RING))
-        return [_text(task_id) for task_id in rings if task_id]
+        return [_text(news) for news in rings if news]
 
     def remove(self) -> None:
-        """Remove its name, unless a new doorbell of this worker has that name."""
+        """Remove its name, unless a new doorbell of this listener has it."""
         if self._folder.file(self._name) == self._file:
             self._folder.remove(self._name)
 
@@ -107,7 +116,7 @@ class Doorbell:
 
 
 class Ringer:
-    """Rings the workers of one database.
+    """Rings the listeners of one database.
 
     :param path: the absolute path of the database.
     """
@@ -118,19 +127,19 @@ class Ringer:
         self._names = _Names(path)
         self._socket: socket.socket | None = None
 
-    def ring(self, worker_id: str, task_id: str = "") -> None:
-        """Ring a worker. One that has no doorbell looks at the file by itself.
+    def ring(self, listener: str, news: str = "") -> None:
+        """Ring a listener. One that has no doorbell looks at the file by itself.
 
-        :param task_id: the task to stop. Without one, the worker only wakes.
+        :param news: the task to stop, say. Without, the listener only wakes.
         """
-        name = self._names.of(worker_id)
+        name = self._names.of(listener)
         address = os.path.join(self._folder, name)
         try:
             if len(address) <= LONGEST_ADDRESS:
-                self._send(task_id, address)
+                self._send(news, address)
             else:
                 with closing(Folder(self._folder)) as folder:
-                    self._send(task_id, folder.address(name))
+                    self._send(news, folder.address(name))
         except ConnectionRefusedError:
             with suppress(OSError), closing(Folder(self._folder)) as folder:
                 folder.remove_dead(name)
@@ -146,10 +155,15 @@ class Ringer:
             self._socket.close()
             self._socket = None
 
-    def _send(self, task_id: str, address: bytes) -> None:
+    def _send(self, news: str, address: bytes) -> None:
         if self._socket is None:
             self._socket = unix_socket()
-        self._socket.sendto(task_id.encode(), address)
+        try:
+            self._socket.sendto(news.encode(), address)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            self._socket.sendto(b"", address)  # macOS takes 2 KiB
 
 
 class _Names:
@@ -159,13 +173,13 @@ class _Names:
         self._file = os.fsencode(os.path.basename(path))
         self.beginning = self._file[:_LONGEST_STEM] + b"-ring-"
 
-    def of(self, worker_id: str) -> bytes:
-        """Return the name of a worker's socket."""
+    def of(self, listener: str) -> bytes:
+        """Return the name of a listener's socket."""
         # A hash, since an id may hold anything.
-        text = self._file + b"\0" + worker_id.encode()
+        text = self._file + b"\0" + listener.encode()
         hashed = hashlib.blake2b(text, digest_size=16).hexdigest()
         return self.beginning + hashed.encode()
 
 
-def _text(task_id: bytes) -> str:
-    return task_id.decode(errors="replace")
+def _text(news: bytes) -> str:
+    return news.decode(errors="replace")

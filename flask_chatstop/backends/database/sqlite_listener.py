@@ -1,10 +1,9 @@
-"""How a worker listens on a SQLite file: by its doorbell, and by watching the file.
+"""How one listens on a SQLite file: by a doorbell, and by watching the file.
 
 ``PRAGMA data_version`` changes when another connection has written. So it tells of
-stops that were written by those who do not ring.
+what was written by those who do not ring.
 """
 
-import logging
 import sqlite3
 import time
 from contextlib import closing
@@ -13,17 +12,18 @@ from flask_chatstop.backends.database.base import ListenEnd, Listening
 from flask_chatstop.backends.database.sqlite_connection import SQLiteConnection
 from flask_chatstop.backends.database.sqlite_doorbell import Doorbell, Ringer
 from flask_chatstop.backends.database.sqlite_forks import watchers
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
-#: Seconds between two looks at the file: while stops come without a ring, and while
+#: Seconds between two looks at the file: while news come without a ring, and while
 #: they come with one.
 _OFTEN = 0.01
 _SELDOM = 0.5
 
 
 class SQLiteListener:
-    """One listening of one worker.
+    """One listening.
 
     :param driver: a connection that nothing else uses.
     """
@@ -38,11 +38,11 @@ class SQLiteListener:
         #: Whether this is a forked child, and the parent listens.
         self._has_left = False
         self._version: object = None
-        #: The tasks whose stops were rung, or were there at the last look.
+        #: What was rung for, or was there at the last look.
         self._known: set[str] = set()
 
     def listen(self) -> ListenEnd:
-        """Report stops until ``closing`` is set."""
+        """Report news until ``closing`` is set."""
         try:
             with watchers.lock:
                 watchers.open.add(self)
@@ -61,7 +61,7 @@ class SQLiteListener:
     def after_fork_in_parent(self) -> None:
         if self._doorbell is not None:
             with closing(Ringer(self._driver.path)) as ringer:
-                ringer.ring(self._listening.worker_id)
+                ringer.ring(self._listening.name)
 
     def after_fork_in_child(self) -> None:
         self._has_left = True
@@ -76,7 +76,7 @@ class SQLiteListener:
         if watchers.process_exits:
             return
         try:
-            self._doorbell = Doorbell(self._driver.path, self._listening.worker_id)
+            self._doorbell = Doorbell(self._driver.path, self._listening.name)
             self._interval = _SELDOM
         except OSError as error:
             logger.info(
@@ -93,12 +93,12 @@ class SQLiteListener:
             if not self._look():
                 return ListenEnd.AGAIN
             self._wait()
-            if self._listening.closing.is_set() or self._has_left:
+            if self._has_left or self._listening.is_over:
                 break
         return ListenEnd.OVER
 
     def _look(self) -> bool:
-        """Report the stops that were written.
+        """Report the news that were written.
 
         :returns: ``False`` if the connection is closed or the socket's name is gone.
         """
@@ -114,13 +114,14 @@ class SQLiteListener:
             version = None
         if version is None or version != self._version:
             found = set(self._listening.poll())
-            if self._version is not None and not found <= self._known:
+            known = self._known.union(self._listening.known())
+            if self._version is not None and not found <= known:
                 self._interval = _OFTEN
             self._version, self._known = version, found
         return True
 
     def _wait(self) -> None:
-        """Report the stops that are rung, until it is time to look."""
+        """Report the news that are rung for, until it is time to look."""
         is_over = self._listening.closing
         if self._doorbell is None:
             is_over.wait(_OFTEN)
@@ -128,9 +129,9 @@ class SQLiteListener:
         until = time.monotonic() + self._interval
         while not is_over.is_set() and (left := until - time.monotonic()) > 0:
             try:
-                if not (task_id := self._doorbell.wait(left)):
+                if not (news := self._doorbell.wait(left)):
                     return
-                self._hear([task_id])
+                self._hear([news])
                 if more := self._doorbell.more():
                     # Where many ring at once, a full queue has refused some.
                     self._hear(more)
@@ -140,7 +141,7 @@ class SQLiteListener:
                     return
                 raise
 
-    def _hear(self, task_ids: list[str]) -> None:
-        self._listening.heard(task_ids)
-        self._known.update(task_ids)
+    def _hear(self, news: list[str]) -> None:
+        self._listening.heard(news)
+        self._known.update(news)
         self._interval = _SELDOM

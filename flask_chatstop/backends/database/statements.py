@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Engine, Executable
 from sqlalchemy.dialects.mysql import pymysql
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine import interfaces
@@ -20,6 +20,16 @@ def is_plain(connection: Connection, driver: str) -> bool:
     """Return whether SQL that was compiled before can be given to this driver."""
     is_translated = "schema_translate_map" in connection.get_execution_options()
     return connection.dialect.driver == driver and not is_translated
+
+
+def for_driver(clause: Executable, engine: Engine) -> tuple[str, dict[str, Any]]:
+    """Return what an engine executes, and its parameters, for a driver's connection."""
+    schemas = engine.get_execution_options().get("schema_translate_map")
+    options: dict[str, Any] = {}
+    if schemas:
+        options = {"schema_translate_map": schemas, "render_schema_translate": True}
+    compiled = clause.compile(engine, **options)  # type: ignore[attr-defined]
+    return str(compiled), compiled.params
 
 
 class Statement(abc.ABC):

@@ -15,7 +15,7 @@ from flask_chatstop.backends.base import (
     TaskInfo,
     TaskRecord,
 )
-from flask_chatstop.backends.redis import scripts
+from flask_chatstop.backends.redis import script_calls
 from flask_chatstop.backends.redis.client import RedisClient, raise_as_backend_error
 from flask_chatstop.backends.redis.connection import Redis
 from flask_chatstop.backends.redis.listener import messages_on
@@ -63,23 +63,23 @@ class RedisBackend(StopBackend):
         self._redis = Redis(url_or_client, prefix=prefix, timeout=self.timeout)
 
     def announce(self, record: TaskRecord) -> bool:
-        return bool(self._redis.run(scripts.announce(record, self.lease)))
+        return bool(self._redis.run(script_calls.announce(record, self.lease)))
 
     def renew(self, records: Sequence[TaskRecord]) -> set[str]:
-        calls = scripts.renew(records, self.lease, self.retention)
+        calls = script_calls.renew(records, self.lease, self.retention)
         replies = self._redis.run_all(calls)
         return {call.task_ids[int(n) - 1] for call, reply in replies for n in reply}
 
     def stop(self, task_id: str, owner: Owner) -> StopOutcome:
-        call = scripts.stop(task_id, owner, self._channels, self.retention)
+        call = script_calls.stop(task_id, owner, self._channels, self.retention)
         reply = self._redis.run(call)
         return StopOutcome(_text(reply))
 
     def end(self, record: TaskRecord, reason: EndReason) -> bool:
-        return bool(self._redis.run(scripts.end(record, reason, self.retention)))
+        return bool(self._redis.run(script_calls.end(record, reason, self.retention)))
 
     def stops(self, worker_id: str, task_ids: Collection[str]) -> set[str]:
-        replies = self._redis.run_all(scripts.stopping(task_ids, worker_id))
+        replies = self._redis.run_all(script_calls.stopping(task_ids, worker_id))
         return {_text(task_id) for _, reply in replies for task_id in reply}
 
     def tasks(
@@ -91,13 +91,13 @@ class RedisBackend(StopBackend):
         user: str | None = None,
     ) -> list[TaskInfo]:
         task_ids = self._task_ids() if task_id is None else [task_id]
-        calls = [scripts.info(task_id) for task_id in task_ids]
+        calls = [script_calls.info(task_id) for task_id in task_ids]
         found: list[tuple[float, TaskInfo]] = []
         for call, reply in self._redis.run_all(calls):
             if reply:
                 *texts, left = reply
                 started_at, state, packed, worker_id, age = map(_text, texts)
-                owner = scripts.unpacked(packed)
+                owner = script_calls.unpacked(packed)
                 if owner.matches(app, source, user):
                     record = TaskRecord(call.task_ids[0], owner, worker_id)
                     is_stopping = state == "stopping"
@@ -106,14 +106,14 @@ class RedisBackend(StopBackend):
         return [info for _, info in sorted(found, key=itemgetter(0))]
 
     def has_ended(self, task_id: str, owner: Owner) -> bool:
-        return bool(self._redis.run(scripts.has_ended(task_id, owner)))
+        return bool(self._redis.run(script_calls.has_ended(task_id, owner)))
 
     def _task_ids(self) -> list[str]:
         pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", self._prefix) + "*"
         found = {
             _text(key).removeprefix(self._prefix) for key in self._redis.keys(pattern)
         }
-        return list(map(scripts.task_id_of, found))
+        return list(map(script_calls.task_id_of, found))
 
     def listen(
         self,
@@ -146,9 +146,9 @@ class RedisBackend(StopBackend):
         record = TaskRecord(uuid.uuid4().hex, Owner("", "", "check"), uuid.uuid4().hex)
         self._redis.run_all(
             [
-                scripts.announce(record, self.timeout),
-                scripts.stop(record.task_id, record.owner, self._channels, 0.001),
-                scripts.end(record, EndReason.STOPPED, 0.001),
+                script_calls.announce(record, self.timeout),
+                script_calls.stop(record.task_id, record.owner, self._channels, 0.001),
+                script_calls.end(record, EndReason.STOPPED, 0.001),
             ]
         )
 

@@ -1,12 +1,10 @@
 """Calls of scripts on a Redis, each in one round trip and in time."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from flask_chatstop.backends.redis import scripts
 from flask_chatstop.backends.redis.client import (
     RedisClient,
     connect,
@@ -14,8 +12,10 @@ from flask_chatstop.backends.redis.client import (
     is_of_a_replica,
     raise_as_backend_error,
 )
+from flask_chatstop.backends.redis.script_calls import Call, key
+from flask_chatstop.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -42,16 +42,14 @@ class Redis:
         self._prefix = prefix
         self._timeout = timeout
 
-    def run(self, call: scripts.Call) -> Any:
+    def run(self, call: Call) -> Any:
         """Return the reply of a script.
 
         :raises BackendError: it failed.
         """
         return self._exchange(partial(self._send, call))
 
-    def run_all(
-        self, iterable: Iterable[scripts.Call]
-    ) -> list[tuple[scripts.Call, Any]]:
+    def run_all(self, iterable: Iterable[Call]) -> list[tuple[Call, Any]]:
         """Return each call with the reply of its script.
 
         :raises BackendError: one of them failed.
@@ -74,13 +72,13 @@ class Redis:
         """Return the keys that match a pattern; some may come twice."""
         return self._exchange(lambda: list(self.client.scan_iter(pattern, 1000)))
 
-    def _send(self, call: scripts.Call) -> Any:
+    def _send(self, call: Call) -> Any:
         try:
             return self.client.execute_command(*self._by_digest(call))
         except self._driver.NoScriptError:
             return self.client.execute_command(*self._by_text(call))
 
-    def _send_all(self, calls: Sequence[scripts.Call]) -> list[Any]:
+    def _send_all(self, calls: Sequence[Call]) -> list[Any]:
         replies: list[Any] = []
         for as_command in (self._by_digest, self._by_text):
             pipeline = self.client.pipeline(transaction=False)
@@ -94,14 +92,14 @@ class Redis:
                 raise reply
         return replies
 
-    def _by_digest(self, call: scripts.Call) -> tuple[str | int | bytes, ...]:
+    def _by_digest(self, call: Call) -> tuple[str | int | bytes, ...]:
         return "EVALSHA", call.script.digest, *self._on_keys(call)
 
-    def _by_text(self, call: scripts.Call) -> tuple[str | int | bytes, ...]:
+    def _by_text(self, call: Call) -> tuple[str | int | bytes, ...]:
         return "EVAL", call.script.text, *self._on_keys(call)
 
-    def _on_keys(self, call: scripts.Call) -> tuple[str | int | bytes, ...]:
-        keys = [self._prefix + scripts.key(task_id) for task_id in call.task_ids]
+    def _on_keys(self, call: Call) -> tuple[str | int | bytes, ...]:
+        keys = [self._prefix + key(task_id) for task_id in call.task_ids]
         return len(keys), *keys, *call.arguments
 
     def _exchange(self, send: Callable[[], T]) -> T:

@@ -93,9 +93,9 @@ def test_old_and_new_workers_know_each_others_tasks(
     harm(tmp_path / "chatstop.db")
     new = open_worker_app()
     meanwhile = new.chat()
-    wait_until(lambda: new.stop(before).status_code == 200, 5)
-    assert before.ended.wait(2)
-    wait_until(lambda: new.can_stop(silent), 5)
+    wait_until(lambda: new.stop(before).status_code == 200)
+    assert before.ended.wait(10)
+    wait_until(lambda: new.can_stop(silent))
     assert old.can_stop(meanwhile)
     lines = [record.getMessage() for record in caplog.records]
     assert any("was deleted or replaced" in line for line in lines)

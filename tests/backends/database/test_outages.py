@@ -12,6 +12,7 @@ from flask_chatstop import BackendError, EndReason, StopOutcome, TaskInfo, TaskR
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, listening, new_record, wait_until
 from flask_chatstop.worker import Worker
+from tests.support.driver_connections import opened
 from tests.support.servers.postgresql import PostgreSQLServer
 
 Open = Callable[..., DatabaseBackend]
@@ -32,7 +33,7 @@ def test_the_first_stop_after_a_restart_finds_the_task(
     record = new_record()
     backend.announce(record)
     own_postgresql.stop()
-    with failing_within(1.0):
+    with failing_within(4.0):
         backend.stop(record.task_id, ALICE)
     own_postgresql.start()
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
@@ -71,13 +72,13 @@ def test_a_server_that_hangs_is_given_up_in_time(
 ) -> None:
     url = own_postgresql.url.replace("://", "+psycopg://")
     engine = create_engine(url, connect_args={"connect_timeout": 2})
-    backend = open_backend(engine if by_engine else url, timeout=1.0)
+    backend = open_backend(engine if by_engine else url, timeout=2.0)
     record = new_record()
     backend.announce(record)
     if not is_connected:
         backend.engine.dispose()
     own_postgresql.hang()
-    with failing_within(1.5 if is_connected else 2.5):
+    with failing_within(4.0):
         backend.stop(record.task_id, ALICE)
     own_postgresql.go_on()
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
@@ -99,9 +100,9 @@ def test_a_listener_that_was_cut_says_so(
 
     thread = threading.Thread(target=listen)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     own_postgresql.stop()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
     assert raised[0].__cause__ is not None
 
@@ -109,7 +110,8 @@ def test_a_listener_that_was_cut_says_so(
 def test_a_listener_whose_server_hangs_says_so(
     own_postgresql: PostgreSQLServer, open_backend: Open
 ) -> None:
-    backend = open_backend(own_postgresql.url, timeout=0.3)
+    # A busy machine needs a part of the time to begin.
+    backend = open_backend(own_postgresql.url, timeout=3.0)
     raised: list[Exception] = []
     ready, closing = threading.Event(), threading.Event()
 
@@ -121,9 +123,9 @@ def test_a_listener_whose_server_hangs_says_so(
 
     thread = threading.Thread(target=listen)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     own_postgresql.hang()
-    thread.join(5)
+    thread.join(30)
     closing.set()
     own_postgresql.go_on()
     thread.join()
@@ -167,7 +169,7 @@ def test_after_an_outage_all_that_runs_can_be_stopped(
 
     for task in (before, during):
         until(task, StopOutcome.STOPPING)
-        assert task.stopped.wait(2.0)
+        assert task.stopped.wait(10)
         worker.ended(task, EndReason.STOPPED)
         until(task, StopOutcome.STOPPED)
     worker.close()
@@ -189,11 +191,10 @@ def test_a_connection_that_was_cut_goes_unnoticed(
 ) -> None:
     url = request.getfixturevalue(fixture)
     backend, scissors = open_backend(url), open_backend(url)
+    connections = opened(backend)
     record = new_record()
     backend.announce(record)
-    with backend.engine.connect() as connection:
-        query = "SELECT CONNECTION_ID()" if "{id}" in cut else "SELECT 0"
-        number = connection.execute(text(query)).scalar()
+    number = connections[-1].thread_id() if "{id}" in cut else 0
     with scissors.engine.connect() as connection:
         connection.execute(text(cut.format(id=number)))
     if "{id}" in cut:  # which it does not wait for
@@ -235,17 +236,17 @@ def test_a_locked_table_is_given_up_in_time(
 ) -> None:
     url = request.getfixturevalue(fixture)
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    backend = open_backend(engine if by_engine else url, timeout=1.2)
+    backend = open_backend(engine if by_engine else url, timeout=2.0)
     record = new_record()
     backend.announce(record)
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     with engine.connect() as locking, autocommit.connect() as looking:
         locking.execute(text(lock))
-        with failing_within(1.7):
+        with failing_within(4.0):
             backend.stop(record.task_id, ALICE)
         if waiting and not by_engine:
             query = text(waiting)
-            wait_until(lambda: looking.execute(query).scalar() == 0, 2.0)
+            wait_until(lambda: looking.execute(query).scalar() == 0)
         locking.execute(text(unlock))
     outcome = backend.stop(record.task_id, ALICE)
     assert outcome is StopOutcome.STOPPING
@@ -256,18 +257,18 @@ def test_a_full_disk_is_a_backend_error_and_passes(
     sqlite_url: str, open_backend: Open
 ) -> None:
     backend = open_backend(sqlite_url)
+    connections = opened(backend)
     first = new_record()
     backend.announce(first)
-    with backend.engine.connect() as connection:  # its only one
-        pages = connection.execute(text("PRAGMA page_count")).scalar()
-        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    [connection] = connections  # its only one
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(BackendError, match="full") as raised:
         for _ in range(10_000):
             backend.announce(new_record())
     assert isinstance(raised.value.__cause__, sqlite3.OperationalError)
     assert backend.stop(first.task_id, ALICE) is StopOutcome.STOPPING
-    with backend.engine.connect() as connection:
-        connection.execute(text("PRAGMA max_page_count = 1000000"))
+    connection.execute("PRAGMA max_page_count = 1000000")
     assert backend.announce(new_record()) is True
 
 

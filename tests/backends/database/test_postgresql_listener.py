@@ -1,7 +1,8 @@
 """The sleeping block of a listener on PostgreSQL, and its cancellation by a stop."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from queue import SimpleQueue
 from typing import Any
 
 import psycopg
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from flask_chatstop import TaskRecord
-from flask_chatstop.backends.database import DatabaseBackend
+from flask_chatstop.backends.database import DatabaseBackend, sleeping_query
 from flask_chatstop.testing import ALICE, listening, new_record, new_worker, wait_until
 from tests.support.scripts import run
 from tests.support.servers.postgresql import PostgreSQLServer
@@ -48,6 +49,42 @@ class Innocent(threading.Thread):
         with self._connection as connection:
             query = "SELECT 'not cancelled' FROM pg_sleep(1.5)"
             self.result = connection.execute(query).fetchone()
+
+
+def is_waiting_for_a_lock(url: str) -> bool:
+    query = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'"
+    )
+    return bool(ask(url, query))
+
+
+def test_a_stop_that_waits_for_its_row_rings_a_listener_that_sleeps_by_then(
+    url: str, open_backend: Open
+) -> None:
+    """Its snapshot is older than the listener's sleep, and a poll would come late."""
+    backend, record = open_backend(url), new_record()
+    backend.announce(record)
+    listener = (f"/listener/{record.worker_id}", record.worker_id)
+    ask(
+        url,
+        "INSERT INTO chatstop_task (task_id, owner_app, owner_source, owner_user,"
+        " worker_id, state, created_at, expires_at)"
+        " VALUES (%s, '', '', '0', %s, 'rung', 0, 1e12)",
+        *listener,
+    )
+    stop = threading.Thread(target=backend.stop, args=(record.task_id, ALICE))
+    with psycopg.connect(url) as renewing:
+        query = "SELECT 1 FROM chatstop_task WHERE task_id = %s FOR UPDATE"
+        renewing.execute(query, [record.task_id])
+        stop.start()
+        wait_until(lambda: is_waiting_for_a_lock(url))
+        own = "UPDATE chatstop_task SET state = 'asleep' WHERE task_id = %s"
+        ask(url, own, listener[0])
+        renewing.rollback()
+    stop.join()
+    state = "SELECT state FROM chatstop_task WHERE task_id = %s"
+    assert ask(url, state, listener[0]) == ["rung"]
 
 
 def test_a_stop_cancels_the_block_of_the_listener_and_no_other(
@@ -93,6 +130,72 @@ def test_every_stop_of_a_burst_is_heard_and_none_is_an_error_in_the_log(
             thread.join()
     assert sleeping(url, worker_id) == []
     assert own_postgresql.log.read_text()[logged:] == ""
+
+
+def test_a_stop_rings_a_listener_whose_predecessor_ends_late(
+    url: str, open_backend: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a ring, it is heard at the end of a sleep, which takes 5 s.
+    monkeypatch.setattr(sleeping_query, "TRUSTING", 60.0)
+    monkeypatch.setattr(sleeping_query, "DOUBTING", 60.0)
+    backend, other, record = open_backend(url), open_backend(url), new_record()
+    backend.announce(record)
+    bell: SimpleQueue[str] = SimpleQueue()
+
+    def heard(task_ids: Collection[str]) -> None:
+        for task_id in task_ids:
+            bell.put(task_id)
+
+    def begin(closing: threading.Event) -> threading.Thread:
+        arguments = (record.worker_id, lambda: [record.task_id], heard, closing)
+        thread = threading.Thread(target=backend.listen, args=arguments)
+        thread.start()
+        return thread
+
+    def is_asleep() -> bool:
+        return len(sleeping(url, record.worker_id)) == 1
+
+    before, closing = threading.Event(), threading.Event()
+    predecessor = begin(before)
+    wait_until(is_asleep)
+    before.set()
+    # As with a task that begins right after the last one has ended.
+    listener = begin(closing)
+    predecessor.join(10)
+    wait_until(is_asleep)
+    other.stop(record.task_id, ALICE)
+    assert bell.get(timeout=3) == record.task_id
+    closing.set()
+    listener.join(10)
+
+
+def test_a_stop_after_one_at_the_end_of_a_sleep_rings_too(
+    url: str, open_backend: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a ring, it is heard at the end of the next sleep.
+    monkeypatch.setattr(sleeping_query, "TRUSTING", 60.0)
+    backend, other, worker_id = open_backend(url), open_backend(url), new_worker()
+    first, second = (new_record(worker_id=worker_id) for _ in range(2))
+    backend.renew([first, second])
+    query = """SELECT extract(epoch FROM now() - query_start)::float
+        FROM pg_stat_activity WHERE application_name = %s"""
+
+    def age_of_sleep() -> float:
+        row = looking.execute(query, [f"chatstop {worker_id}"]).fetchone()
+        return row[0] if row else 0.0
+
+    with (
+        psycopg.connect(url, autocommit=True) as looking,
+        listening(backend, [first, second]) as bell,
+    ):
+        # Of 5 s. On a busy machine the stop may come too late to show a fault.
+        wait_until(lambda: age_of_sleep() > 4.78)
+        other.stop(first.task_id, ALICE)
+        assert bell.get(timeout=5) == first.task_id
+        wait_until(lambda: 0 < age_of_sleep() < 1)
+        other.stop(second.task_id, ALICE)
+        while bell.get(timeout=3) != second.task_id:
+            pass  # the first one, from the poll after its ring
 
 
 def test_a_process_that_is_not_the_listener_any_more_is_not_cancelled(

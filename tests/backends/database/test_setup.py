@@ -120,6 +120,13 @@ except ConfigurationError as error:
     assert 'pip install "flask_chatstop[database]"' in done.stdout, done.stderr
 
 
+def test_a_source_that_is_refused_leaves_no_table_behind() -> None:
+    metadata = MetaData()
+    with pytest.raises(ConfigurationError):
+        DatabaseBackend("nonsense://localhost/", metadata=metadata)
+    assert not metadata.tables
+
+
 @pytest.mark.parametrize(
     "source", [5, None, "postgresql+psycopg2://u@h/x", "oracle://u@h/x", "://"]
 )
@@ -287,7 +294,9 @@ def test_the_commands_say_why_they_fail(open_backend: Open) -> None:
     runner = app_with(open_backend("mysql://u@127.0.0.1:1/x")).test_cli_runner()
     result = runner.invoke(args=["chatstop", "purge"])
     assert result.exit_code == 1
-    assert result.output.startswith("Error: mysql+pymysql://u@127.0.0.1:1/x: ")
+    assert result.output.startswith(
+        "Error: CHATSTOP_BACKEND: mysql+pymysql://u@127.0.0.1:1/x: "
+    )
     runner = app_with("memory://").test_cli_runner()
     result = runner.invoke(args=["chatstop", "init-db"])
     assert result.exit_code == 1

@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine, event, text
 
-from flask_chatstop import BackendError, EndReason, StopOutcome
+from flask_chatstop import (
+    BackendError,
+    ConfigurationError,
+    EndReason,
+    StopOutcome,
+)
 from flask_chatstop.backends.database import DatabaseBackend
 from flask_chatstop.testing import ALICE, listening, new_record, wait_until
 from tests.support.worker_under_test import at_once
@@ -39,19 +44,18 @@ def open_engine(request: pytest.FixtureRequest) -> Iterator[Callable[..., Engine
 def test_no_call_waits_for_a_connection_that_the_app_holds(
     open_engine: Callable[..., Engine], open_backend: Open
 ) -> None:
+    # A call that waits fails, in whichever of the two times is over first.
     engine = open_engine(pool_size=2, max_overflow=0, pool_timeout=10)
-    backend, record = open_backend(lambda: engine, timeout=1.0), new_record()
+    backend, record = open_backend(lambda: engine, timeout=10.0), new_record()
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(engine.connect()).execute(text("SELECT 1"))
-        began = time.monotonic()
         assert backend.announce(record)
         with listening(backend, [record]) as bell:
             assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
             assert bell.get(timeout=5) == record.task_id
         backend.renew([record])
         backend.end(record, EndReason.STOPPED)
-        assert time.monotonic() - began < 5
 
 
 def test_its_connections_are_few_and_made_as_those_of_the_app(
@@ -60,22 +64,28 @@ def test_its_connections_are_few_and_made_as_those_of_the_app(
     engine = open_engine(pool_size=50)
     made: list[object] = []
     event.listen(engine, "connect", lambda connection, _: made.append(connection))
-    backend = open_backend(engine)
+    backend = open_backend(engine, timeout=30.0)  # for all of them, on a busy machine
     at_once(*[lambda: backend.announce(new_record())] * 30)
     assert 0 < len(made) <= 5
     assert engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("poolclass", [NullPool, StaticPool])
-def test_an_engine_without_a_queue_of_connections_serves(
-    open_engine: Callable[..., Engine], open_backend: Open, poolclass: type
+def test_an_engine_that_keeps_no_connections_serves(
+    open_engine: Callable[..., Engine], open_backend: Open
 ) -> None:
-    engine = open_engine(poolclass=poolclass)
+    engine = open_engine(poolclass=NullPool)
     backend, record = open_backend(engine), new_record()
     assert backend.announce(record)
     assert backend.stop(record.task_id, ALICE) is StopOutcome.STOPPING
-    is_shared = backend.engine.pool is engine.pool
-    assert is_shared is (poolclass is StaticPool)
+    assert backend.engine.pool is not engine.pool
+
+
+def test_an_engine_with_one_connection_for_all_threads_is_refused(
+    open_engine: Callable[..., Engine], open_backend: Open
+) -> None:
+    engine = open_engine(poolclass=StaticPool)
+    with pytest.raises(ConfigurationError, match="StaticPool"):
+        open_backend(engine).check()
 
 
 @pytest.fixture
@@ -118,7 +128,7 @@ def test_a_connection_that_comes_too_late_serves_the_next_call(
         made.append(user.get())  # a function of the app has its caller's context
         assert may_connect.wait(10)
 
-    backend = open_backend(engine, timeout=0.3)
+    backend = open_backend(engine, timeout=1.0)
     with pytest.raises(BackendError, match="longer than the timeout"):
         backend.announce(new_record())
     may_connect.set()
@@ -156,4 +166,4 @@ def test_an_app_that_was_loaded_before_gevent_may_do_io_to_make_its_engine(
     postgresql_url: str,
 ) -> None:
     url = postgresql_url
-    subprocess.run([sys.executable, "-c", PRELOADED, url], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", PRELOADED, url], check=True, timeout=120)

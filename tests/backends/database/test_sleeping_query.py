@@ -67,10 +67,11 @@ class Server(Sleeper):
 
     def listen(self, timeout: float = 60.0) -> None:
         listening = Listening(
-            worker_id="worker",
+            name="worker",
             poll=self.poll,
             heard=self.heard.extend,
-            stops=("", {}),
+            known=tuple,
+            news=("", {}),
             register=lambda _: None,
             query=lambda _: None,
             ring=self.ring,

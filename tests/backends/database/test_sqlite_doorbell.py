@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -335,6 +336,25 @@ def test_a_listener_whose_file_was_removed_makes_another(
         assert bell.get(timeout=5) == record.task_id
 
 
+def test_a_listener_whose_file_is_removed_as_it_begins_makes_another(
+    backend: DatabaseBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = Ringer.ring
+    removed: list[Path] = []
+
+    def ring_too_late(self: Ringer, listener: str, news: str = "") -> None:
+        if not removed:
+            removed.extend(sockets(tmp_path))
+            removed[0].unlink()
+        ring(self, listener, news)
+
+    monkeypatch.setattr(Ringer, "ring", ring_too_late)
+    record = new_record()
+    with listening(backend, [record]):
+        assert removed
+        wait_until(lambda: len(sockets(tmp_path)) == 1)
+
+
 def test_a_directory_that_is_moved_keeps_no_file(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
@@ -389,3 +409,14 @@ def test_a_ringer_that_nobody_has_closed_leaves_no_socket_open(tmp_path: Path) -
         del ringer
         gc.collect()
     assert not [each for each in caught if each.category is ResourceWarning]
+
+
+def test_news_that_are_too_long_for_a_datagram_ring_all_the_same(
+    database: Path,
+) -> None:
+    path = str(database)
+    with closing(Doorbell(path, "mine")) as doorbell, closing(Ringer(path)) as ringer:
+        ringer.ring("mine", "x" * 50_000_000)
+        begun = time.monotonic()
+        assert doorbell.wait(20.0) == ""
+        assert time.monotonic() - begun < 10

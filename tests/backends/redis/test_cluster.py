@@ -130,7 +130,7 @@ def test_ids_in_braces_stay_apart(client: redis.RedisCluster) -> None:
 def test_a_listener_moves_away_from_a_dead_node(
     nodes: Nodes, client: redis.RedisCluster
 ) -> None:
-    backend = RedisBackend(client, prefix="{one slot}:", timeout=0.5)
+    backend = RedisBackend(client, prefix="{one slot}:", timeout=1.5)
     for _ in range(30):
         mine = WorkerApp(backend, sweep_interval=60.0)
         chat = mine.chat()

@@ -14,7 +14,7 @@ from flask_chatstop import (
     backend_from_url,
 )
 from flask_chatstop.backends.redis import RedisBackend
-from flask_chatstop.backends.redis.scripts import key
+from flask_chatstop.backends.redis.script_calls import key
 from flask_chatstop.testing import (
     ALICE,
     BOB,
@@ -126,12 +126,12 @@ def test_the_permissions_it_asks_for_are_enough(server: RedisServer) -> None:
     )
     server.ask("ACL", "SETUSER", "app", "on", ">pw", *rules.split())
     url = f"redis://app:pw@127.0.0.1:{server.port}/0"
-    backend = RedisBackend(url, timeout=0.2)
+    backend = RedisBackend(url, timeout=0.5)
     backend.check()
     record = new_record(worker_id=new_worker())
     backend.announce(record)
     with listening(backend, [record]) as bell:
-        threading.Event().wait(1.0)
+        threading.Event().wait(1.5)
         backend.stop(record.task_id, ALICE)
         assert bell.get(timeout=5) == record.task_id
     backend.renew([record])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 _FLAGS = [
@@ -16,6 +16,8 @@ _FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+# A busy machine draws a page in seconds.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

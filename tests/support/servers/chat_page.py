@@ -1,9 +1,10 @@
 """The chat page of the example, in a real browser against a real server."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Locator, expect
 
@@ -79,7 +80,7 @@ class Tab:
         """Wait until an expression holds; the policy of the page forbids to poll it."""
         self.page.evaluate(
             f"""() => new Promise((resolve, reject) => {{
-                const deadline = Date.now() + 10_000;
+                const deadline = Date.now() + 30_000;
                 const look = () => {{
                     if ({condition}) resolve();
                     else if (Date.now() > deadline) reject("it does not hold");
@@ -98,8 +99,12 @@ class Tab:
 Open = Callable[..., Tab]
 
 
-def example(path: Path, **environ: str) -> AbstractContextManager[Server]:
-    """Run the example under gunicorn, with one worker of many threads."""
+@contextmanager
+def example(path: Path, **environ: str) -> Iterator[Server]:
+    """Run the example under gunicorn, with one worker of many threads.
+
+    It has answered once, so that no page waits for the import of the app.
+    """
     environ = {
         "FLASK_CHAT_DATABASE": str(path / "chat.sqlite3"),
         "FLASK_CHATSTOP_BACKEND": "memory://",
@@ -107,4 +112,6 @@ def example(path: Path, **environ: str) -> AbstractContextManager[Server]:
         **environ,
     }
     options = ("-k", "gthread", "--threads", "32", "--graceful-timeout", "1")
-    return gunicorn("example_app:create_app()", path, *options, **environ)
+    with gunicorn("example_app:create_app()", path, *options, **environ) as server:
+        httpx.get(server.url, timeout=60).raise_for_status()
+        yield server

@@ -58,8 +58,8 @@ S = TypeVar("S", bound=PostgreSQLServer | MariaDBServer)
 
 def running(server: S) -> Iterator[S]:
     """Run a server that has the table."""
-    server.start()
     try:
+        server.start()
         backend = DatabaseBackend(server.url)
         backend.create_table()
         backend.close()

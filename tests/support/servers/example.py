@@ -4,16 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import pytest
-
 from tests.support.paths import ROOT
-from tests.support.servers.redis import free_port
+from tests.support.servers.ports import free_port
 
 
 @contextmanager
@@ -42,20 +39,3 @@ def example_process(**environ: str) -> Iterator[tuple["subprocess.Popen[str]", s
                     return
         # A test that runs beside this one may have taken the port meanwhile.
         assert "in use" in "".join(lines), lines
-
-
-@pytest.fixture
-def running_example() -> Iterator[str]:
-    """Run the example on a free port, and give its address."""
-    with example_process() as (process, address):
-        assert process.stdout is not None
-        lines: list[str] = []
-        rest = threading.Thread(target=lines.extend, args=(process.stdout,))
-        rest.start()
-        try:
-            yield address
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(10)
-            rest.join()
-        assert "Traceback" not in "".join(lines)

@@ -21,6 +21,8 @@ from tests.support.paths import ROOT
 AUTH = {"Authorization": "Bearer demo-key"}
 # A connection that is kept leads to the same worker again.
 _NO_KEEPING = httpx.Limits(max_keepalive_connections=0)
+#: Seconds to wait for what comes at once, once the app has been imported.
+_PATIENCE = 120.0
 #: Requests until the one worker that is wanted of a few has taken one.
 _TRIES = 2_000
 
@@ -32,7 +34,7 @@ class Server:
         self.url = url
         self.log = log
         self.process = process
-        self._client = httpx.Client(timeout=10, limits=_NO_KEEPING, verify=False)
+        self._client = httpx.Client(timeout=_PATIENCE, limits=_NO_KEEPING, verify=False)
 
     def close(self) -> None:
         self._client.close()
@@ -64,6 +66,16 @@ class Server:
             if response.status_code != httpx.codes.MISDIRECTED_REQUEST:
                 return response
         raise AssertionError(f"no such worker answers: {choice}")
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a server as its host does; one that does not end is killed, and fails."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -106,8 +118,7 @@ def gunicorn(
             yield server
         finally:
             server.close()
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            end(process)
 
 
 class Reader:
@@ -124,7 +135,7 @@ class Reader:
         self.over = threading.Event()
         self._body = {"query": "hello", "user": user, **body}
         # Without a store of certificates, which takes long to load.
-        self._client = httpx.Client(timeout=30, verify=False, limits=_NO_KEEPING)
+        self._client = httpx.Client(timeout=_PATIENCE, verify=False, limits=_NO_KEEPING)
         self._url = f"{server.url}/v1/chat-messages"
         self._response = self._ask(AUTH if by is None else {**AUTH, "By": by})
         assert self._response.status_code == 200, self._response.read()
@@ -157,7 +168,7 @@ class Reader:
 
     def next(self) -> dict[str, Any]:
         """Wait for an event."""
-        return self.events.get(timeout=20)
+        return self.events.get(timeout=_PATIENCE)
 
     def until(self, answer: str) -> str:
         """Wait for a piece of the answer, and give the task id."""
@@ -167,7 +178,7 @@ class Reader:
 
     def rest(self) -> list[dict[str, Any]]:
         """Wait for the end, and give the events up to it."""
-        assert self.over.wait(20), "the stream did not end"
+        assert self.over.wait(_PATIENCE), "the stream did not end"
         return [self.events.get() for _ in range(self.events.qsize())]
 
     def close_tab(self) -> None:

@@ -5,13 +5,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from flask_chatstop.testing import wait_until
-from tests.support.servers.redis import free_port
+from tests.support.servers.ports import free_port
+from tests.support.servers.starting import wait_until_ready
 
 HAS_SERVER = shutil.which("mariadbd") is not None
 
@@ -26,40 +27,46 @@ class MariaDBServer:
         self._options = options
         if not HAS_SERVER:
             pytest.skip("no MariaDB server is installed here")
-        self._data = tempfile.mkdtemp(prefix="chatstop-mariadb-")
         # It refuses to run as root.
         self._user = "mysql" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="chatstop-mariadb-"))
+        self._log = self._folder / "log"
+        # A server that starts deletes the temporary tables in its tmpdir, whoever uses
+        # them: in /tmp, those of all other servers of this host.
+        names = {"datadir": "data", "tmpdir": "tmp"}
+        for name in names.values():
+            (self._folder / name).mkdir()
+        self._folders = [f"--{x}={self._folder / y}" for x, y in names.items()]
         if self._user:
-            shutil.chown(self._data, self._user)
+            for folder in (self._folder, *self._folder.iterdir()):
+                shutil.chown(folder, self._user)
         making = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-        subprocess.run(
-            [
-                "mariadb-install-db",
-                "--no-defaults",
-                f"--datadir={self._data}",
-                *making,
-            ],
-            check=True,
+        made = subprocess.run(
+            ["mariadb-install-db", "--no-defaults", *self._folders, *making],
             user=self._user,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        assert made.returncode == 0, made.stdout
         self.port = free_port()
         self.url = f"mysql+pymysql://root@127.0.0.1:{self.port}/mysql"
 
     def start(self) -> None:
-        files = [f"--{name}={self._data}/{name}" for name in ("socket", "pid-file")]
-        self.process = subprocess.Popen(
-            [
-                *("mariadbd", "--no-defaults", f"--datadir={self._data}", *files),
-                *("--bind-address=127.0.0.1", f"--port={self.port}"),
-                "--innodb-flush-log-at-trx-commit=0",
-                *self._options,
-            ],
-            user=self._user,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until(self.is_ready, 30)
+        files = [f"--{name}={self._folder}/{name}" for name in ("socket", "pid-file")]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *("mariadbd", "--no-defaults", *self._folders, *files),
+                    *("--bind-address=127.0.0.1", f"--port={self.port}"),
+                    "--innodb-flush-log-at-trx-commit=0",
+                    *self._options,
+                ],
+                user=self._user,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until_ready(self.process, self.is_ready, self._log)
 
     def is_ready(self) -> bool:
         engine = create_engine(self.url)
@@ -84,4 +91,4 @@ class MariaDBServer:
 
     def remove(self) -> None:
         self.stop()
-        shutil.rmtree(self._data)
+        shutil.rmtree(self._folder)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flask_chatstop.testing import wait_until
 from tests.support.paths import ROOT
-from tests.support.servers.gunicorn import Server
-from tests.support.servers.redis import free_port
+from tests.support.servers.gunicorn import Server, end
+from tests.support.servers.ports import free_port
+from tests.support.servers.starting import wait_until_ready
 
 #: The commands that the servers' packages have installed.
 COMMANDS = Path(sys.executable).parent
@@ -37,20 +37,14 @@ def serving(tmp_path: Path, *command: str, **environ: str) -> Iterator[Server]:
         )
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
-        wait_until(lambda: _accepts(server, port), 30)
+        wait_until_ready(process, lambda: _accepts(port), log)
         yield server
     finally:
         server.close()
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            process.wait()
+        end(process)
 
 
-def _accepts(server: Server, port: int) -> bool:
-    assert server.process.poll() is None, server.log.read_text()
+def _accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from flask_chatstop.testing import wait_until
+from tests.support.servers.ports import free_port
+from tests.support.servers.starting import wait_until_ready
 
 #: How many connections to the server each database has.
 POOL_SIZE = 4
@@ -30,9 +31,7 @@ def pgbouncer(server_url: str, **settings: str) -> Iterator[str]:
         pytest.skip("no PgBouncer is installed here")
     # It refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     url = make_url(server_url)
     server = {"host": url.host, "port": url.port or 5432, "user": url.username}
     if url.password:
@@ -54,11 +53,13 @@ def pgbouncer(server_url: str, **settings: str) -> Iterator[str]:
     if user:
         shutil.chown(folder, user)
         shutil.chown(file, user)
-    process = subprocess.Popen(
-        [binary, "-q", file], user=user, stderr=subprocess.DEVNULL, cwd="/"
-    )
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [binary, "-q", file], user=user, stderr=output, cwd="/"
+        )
     try:
-        wait_until(lambda: _answers(port))
+        wait_until_ready(process, lambda: _answers(port), log)
         pooled = url.set(
             drivername="postgresql",
             host="127.0.0.1",

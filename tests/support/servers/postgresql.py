@@ -5,14 +5,14 @@ import glob
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from flask_chatstop.testing import wait_until
+from tests.support.servers.ports import free_port
+from tests.support.servers.starting import wait_until_ready
 
 
 class PostgreSQLServer:
@@ -41,9 +41,7 @@ class PostgreSQLServer:
             stdout=subprocess.DEVNULL,
             cwd="/",
         )
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
@@ -57,7 +55,7 @@ class PostgreSQLServer:
                 stderr=log,
                 cwd="/",
             )
-        wait_until(self.is_ready)
+        wait_until_ready(self.process, self.is_ready, self.log)
 
     def is_ready(self) -> bool:
         where = ["-h", "127.0.0.1", "-p", str(self.port)]

@@ -3,14 +3,14 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import redis
 
-from flask_chatstop.testing import wait_until
+from tests.support.servers.ports import free_port
+from tests.support.servers.starting import wait_until_ready
 
 #: Commands that our scripts call inside of Redis.
 BY_SCRIPTS = {"hmget", "hset", "pexpire", "pttl", "publish", "time"}
@@ -47,10 +47,10 @@ class RedisServer:
         else:
             command += [str(self._sentinel), "--sentinel"]
         command += ["--port", str(self.port), "--dir", str(self._directory)]
-        self._process = subprocess.Popen(
-            [*command, *self._options], stdout=subprocess.DEVNULL
-        )
-        wait_until(self._answers)
+        log = self._directory / f"{self.port}.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen([*command, *self._options], stdout=output)
+        wait_until_ready(self._process, self._answers, log)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -88,12 +88,3 @@ class RedisServer:
             return self.ask("PING") is True
         except redis.ConnectionError:
             return False
-
-
-def free_port() -> int:
-    # Below 55536, for a cluster's node listens on the port 10,000 above as well.
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port: int = server.getsockname()[1]
-        if port < 55_000:
-            return port

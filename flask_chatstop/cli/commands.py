@@ -4,22 +4,24 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import click
-from flask import current_app
-from flask.cli import AppGroup
 
-from flask_chatstop.backends import MemoryBackend, StopOutcome, TaskInfo
-from flask_chatstop.config import AppState
-from flask_chatstop.doorbell_check import time_to_hear
-from flask_chatstop.errors import BackendError, ConfigurationError
+from flask_chatstop.backends import StopBackend, StopOutcome, TaskInfo
+from flask_chatstop.cli.doorbell_check import Hearing, hear_a_stop
+from flask_chatstop.cli.stores import (
+    CommandGroup,
+    app_state,
+    databases,
+    in_use,
+    shared_stores,
+    shared_worker,
+    used_state,
+)
 from flask_chatstop.events import EventLog
-from flask_chatstop.worker import Worker
 
-commands = AppGroup("chatstop", help="Manage the store of running tasks.")
+commands = CommandGroup("chatstop", help="Manage the store of running tasks.")
 
 _CHECKED = {
     "store_seconds": "The store answers",
@@ -33,17 +35,18 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @commands.command("init-db")
 def init_db() -> None:
     """Create the tables of CHATSTOP_BACKEND and CHATSTOP_EVENTS."""
-    with _databases() as databases:
-        for database in databases:
+    for setting, database in databases(app_state()).items():
+        with in_use(database, setting):
             database.create_table()
-            click.echo(f"The table {database.table.fullname} exists.")
+            for table in database.tables:
+                click.echo(f"The table {table.fullname} exists.")
 
 
 @commands.command()
 def purge() -> None:
     """Delete expired rows and answers, which the workers also do."""
-    with _databases() as databases:
-        for database in databases:
+    for setting, database in databases(app_state()).items():
+        with in_use(database, setting):
             count = 0
             while deleted := database.purge():
                 count += deleted
@@ -55,7 +58,7 @@ def purge() -> None:
 @_as_json
 def list_tasks(as_json: bool) -> None:
     """List the running and stopping tasks, the oldest first."""
-    with _worker() as worker:
+    with shared_worker() as worker:
         tasks = worker.backend.tasks()
     if as_json:
         click.echo(json.dumps([_described(info) for info in tasks], indent=2))
@@ -90,7 +93,7 @@ def stop(
         raise click.UsageError(
             "Pass a TASK_ID or --user or --all; --app needs --user or --all."
         )
-    with _worker() as worker:
+    with shared_worker() as worker:
         if task_id is None:
             stopped = worker.stop_all(app=app, source=None, user=user)
         else:
@@ -113,20 +116,28 @@ def stop(
 @commands.command()
 @_as_json
 def check(as_json: bool) -> None:
-    """Check that the store answers and that a worker hears a stop."""
-    with _worker() as worker:
-        found = {
-            "store_seconds": _time_of(worker.backend.check),
-            "doorbell_seconds": time_to_hear(worker.backend),
-        }
-        writer = _state().event_writer
-        if writer is not None:
-            found["events_seconds"] = _time_of(writer.events.check)
+    """Check that the stores answer and that a worker hears a stop."""
+    found: dict[str, float] = {}
+    hearing: Hearing | None = None
+    for setting, store in shared_stores(used_state()).items():
+        with in_use(store, setting):
+            if isinstance(store, StopBackend):
+                found["store_seconds"] = _time_of(store.check)
+                hearing = hear_a_stop(store)
+                found["doorbell_seconds"] = hearing.seconds
+            else:
+                found["events_seconds"] = _time_of(store.check)
     if as_json:
-        click.echo(json.dumps(found))
+        polled = {"doorbell_is_polled": hearing.is_polled} if hearing else {}
+        click.echo(json.dumps({**found, **polled}))
         return
     for name, seconds in found.items():
         click.echo(f"{_CHECKED[name]} within {1000 * seconds:.1f} ms.")
+    if hearing and hearing.is_polled:
+        click.echo(
+            "No notification arrives, so a worker reads the store every 100 ms."
+            " The documentation of your backend says why."
+        )
 
 
 @commands.command("new-key", with_appcontext=False)
@@ -135,61 +146,6 @@ def new_key() -> None:
     key = f"app-{secrets.token_urlsafe(32)}"
     click.echo(f"key:   {key}")
     click.echo(f"entry: sha256:{hashlib.sha256(key.encode()).hexdigest()}")
-
-
-def _state() -> AppState:
-    state = current_app.extensions.get("chatstop")
-    if not isinstance(state, AppState):
-        raise click.ClickException(
-            f"No ChatStop is registered on the app {current_app.name!r}; call its"
-            " register_blueprint() with one."
-        )
-    return state
-
-
-@contextmanager
-def _worker() -> Iterator[Worker]:
-    worker = _state().worker
-    if isinstance(worker.backend, MemoryBackend):
-        raise click.ClickException(
-            "The tasks are in the memory of the server, which a command cannot read;"
-            " set CHATSTOP_BACKEND to a store that both can use."
-        )
-    with _errors_told():
-        try:
-            yield worker
-        finally:
-            worker.backend.close()
-
-
-@contextmanager
-def _databases() -> Iterator[list[Any]]:
-    """Return those of the store of tasks and the log of answers that have a table."""
-    state = _state()
-    stores: list[Any] = [state.worker.backend]
-    if state.event_writer is not None:
-        stores.append(state.event_writer.events)
-    databases = [store for store in stores if hasattr(store, "create_table")]
-    if not databases:
-        names = " and ".join(type(store).__name__ for store in stores)
-        raise click.ClickException(
-            f"There is no table, since there is only {names}; set CHATSTOP_BACKEND or"
-            " CHATSTOP_EVENTS to a database, if you mean one."
-        )
-    with _errors_told():
-        try:
-            yield databases
-        finally:
-            for store in stores:
-                store.close()
-
-
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    try:
-        yield
-    except (BackendError, ConfigurationError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _time_of(check: Callable[[], object]) -> float:

@@ -4,20 +4,42 @@ import threading
 import time
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from flask_chatstop.backends import EndReason, Owner, StopBackend, TaskRecord
-from flask_chatstop.errors import BackendError
+from flask_chatstop.errors import BackendError, ChatStopError
+
+# Seconds in which a listener that gets no notifications polls several times, and one
+# that does polls once at most.
+_WINDOW = 0.5
 
 
-def time_to_hear(backend: StopBackend) -> float:
-    """Return the seconds from the stop of a task of our own until it is heard.
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How a stop was heard.
+
+    :param seconds: from the stop on.
+    :param is_polled: whether the listener polls, since no notification arrives.
+    """
+
+    seconds: float
+    is_polled: bool
+
+
+def hear_a_stop(backend: StopBackend) -> Hearing:
+    """Stop a task of our own, and return how it was heard.
 
     :raises BackendError: it is not heard, or the store failed.
     """
     owner = Owner("flask chatstop", "check", "check")
     record = TaskRecord(f"check-{uuid.uuid4()}", owner, uuid.uuid4().hex)
     listening, is_heard, closing = (threading.Event() for _ in range(3))
-    failures: list[BackendError] = []
+    failures: list[ChatStopError] = []
+    polls: list[float] = []
+
+    def running() -> Collection[str]:
+        polls.append(time.monotonic())
+        return [record.task_id]
 
     def heard(task_ids: Collection[str]) -> None:
         if record.task_id in task_ids:
@@ -26,13 +48,14 @@ def time_to_hear(backend: StopBackend) -> float:
 
     def listen() -> None:
         try:
-            backend.listen(record.worker_id, lambda: [record.task_id], heard, closing)
-        except BackendError as error:
+            backend.listen(record.worker_id, running, heard, closing)
+        except ChatStopError as error:
             failures.append(error)
             listening.set()
 
     threading.Thread(target=listen, daemon=True).start()
     listening.wait(2 * backend.timeout)
+    is_polled = _goes_on(polls, backend.timeout)
     backend.announce(record)
     backend.renew([record])
     began = time.perf_counter()
@@ -47,4 +70,15 @@ def time_to_hear(backend: StopBackend) -> float:
     if not was_heard:
         reason = failures[0] if failures else "no notification came"
         raise BackendError(f"The store answers, but a stop is not heard: {reason}")
-    return took
+    return Hearing(took, is_polled)
+
+
+def _goes_on(polls: list[float], seconds: float) -> bool:
+    """Return whether there are polls for so long; the first ones end the doubt."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        before = len(polls)
+        time.sleep(_WINDOW)
+        if len(polls) - before < 2:
+            return False
+    return True
