@@ -157,6 +157,8 @@ class LogQueries:
 
     def read(self, connection: Connection, log_id: str, after: int) -> Page | None:
         """Return the head of a log and the next records after a position."""
+        # What was heard of is there to be read, too: records are inserted in order.
+        self._followers.see_uncommitted(connection)
         values = {"b_log_id": log_id, "b_after": max(after, HEAD)}
         rows = connection.execute(self._reading, values).all()
         if not rows or rows[0][0] != HEAD or rows[0][2]:
