@@ -16,6 +16,9 @@ from flask_chatstop.generation.task import GenerationTask
 #: What a client is told of an answer that failed. The error itself is in the log.
 FAILED = "The answer could not be completed."
 
+# Made once: json.dumps() would make an encoder for each event.
+_as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 
 class StreamFormat(abc.ABC):
     r"""How one answer is sent, from its first byte to its end.
@@ -156,13 +159,13 @@ def json_text(value: object, app: Flask | None = None) -> str:
     :raises ValueError: it contains NaN, which is not JSON: no browser reads it.
     """
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return _as_json(value)
     except TypeError:
         if app is None:
             raise
     # Read again: the provider may indent, and a line feed would end an event.
     value = json.loads(app.json.dumps(value, sort_keys=False))
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _as_json(value)
 
 
 def end_fields(end: GenerationEnd) -> dict[str, object]:

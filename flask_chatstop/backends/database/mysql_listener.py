@@ -47,6 +47,7 @@ _SETTINGS = (
 #: Seconds in which a query has begun, unless it cannot be seen that it has. Where it
 #: was seen of the last one, a busy server may take longer.
 _BEGINNING = 0.1
+_NEWS = "chatstop_news"
 #: How many names the locks of queries have. With one, a name is at most 64 characters
 #: long, which is all that MySQL takes.
 _LOCKS = 1000
@@ -71,20 +72,20 @@ def hear_kills(driver: Any, listening: Listening) -> ListenEnd:
             is_direct = _is_direct(driver, cursor)
             if not is_direct or not _has_lock(cursor, listening.name):
                 return ListenEnd.UNABLE
+            # As text, the server would parse it again while a stop waits.
+            news = cursor.mogrify(*listening.news)
+            cursor.execute(f"PREPARE {_NEWS} FROM %s", [news])
         except (driver.OperationalError, driver.NotSupportedError):
             if not driver.open:
                 raise
             return ListenEnd.UNABLE
-        hear_rings(_SleepingQuery(driver, cursor, wait, listening), listening)
+        hear_rings(_SleepingQuery(driver, wait, listening), listening)
     return ListenEnd.OVER
 
 
 class _SleepingQuery(Sleeper):
-    def __init__(
-        self, driver: Any, cursor: Any, wait: str, listening: Listening
-    ) -> None:
+    def __init__(self, driver: Any, wait: str, listening: Listening) -> None:
         self._driver, self._listening = driver, listening
-        self._news = cursor.mogrify(*listening.news)
         self._is_pipelined = can_pipeline(driver)
         self._wait = wait.format(seconds=self.seconds)
         # A lock of each query's own shows that it has begun. A kill from before that is
@@ -106,7 +107,7 @@ class _SleepingQuery(Sleeper):
         self._maybe_held.append(lock)
         send(self._driver, query)
         if self._is_pipelined:
-            send(self._driver, self._news)  # for when it wakes
+            send(self._driver, f"EXECUTE {_NEWS}")  # for when it wakes
         holder = f"SELECT IS_USED_LOCK('{lock}')"
         patience = self._listening.timeout if self._can_see_locks else _BEGINNING
         deadline = time.monotonic() + patience
@@ -128,7 +129,7 @@ class _SleepingQuery(Sleeper):
             receive(self._driver)
             self._has_begun()
         if not self._is_pipelined:
-            send(self._driver, self._news)
+            send(self._driver, f"EXECUTE {_NEWS}")
         # Another kill may meet this query. The poll that follows finds it.
         with self._interruptible():
             return [text_of(row[0]) for row in receive(self._driver).rows]

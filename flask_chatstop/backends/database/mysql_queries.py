@@ -13,6 +13,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    literal_column,
     select,
     update,
 )
@@ -34,12 +35,11 @@ from flask_chatstop.backends.database.table import REPLACED
 
 _DUPLICATE = 1062
 # Kills the listener of the task that the statement before has changed, if any. Behind a
-# proxy, the number of the connection is another one, and nothing is killed. Not a
-# statement of its own for each step: each would wait for a locked table.
-_RING = """IF ROW_COUNT() > 0 AND CONNECTION_ID() = {number:d} THEN
-    SET @chatstop_rung = ({rung});
-    IF @chatstop_rung IS NOT NULL THEN KILL QUERY @chatstop_rung; END IF;
-END IF"""
+# proxy, the number of the connection is another one, and nothing is killed. It does not
+# read the table, which may be locked, but what the statement before has noted.
+_NOTED = "@chatstop_worker"
+_KILL = f"""KILL QUERY IF(ROW_COUNT() > 0 AND CONNECTION_ID() = {{number:d}},
+    IS_USED_LOCK(CONCAT('{LOCK_PREFIX}', {_NOTED})), NULL)"""
 
 
 class MySQLQueries(Queries):
@@ -54,13 +54,14 @@ class MySQLQueries(Queries):
         is_running = table.c.state == "running"
         stop = update(table).where(self._is_owned, is_running)
         self._stop = PyMySQLStatement(stop.values(state="stopping"))
+        noted = literal_column(_NOTED).op(":=")(table.c.worker_id)
+        self._stop_and_note = PyMySQLStatement(
+            stop.values(state="stopping", worker_id=noted)
+        )
         self._state = PyMySQLStatement(select(table.c.state).where(self._is_owned))
         self._stops = PyMySQLStatement(self._stopping)
         lock = func.concat(literal(LOCK_PREFIX), table.c.worker_id)
         self._listener_of_task = PyMySQLStatement(holder(lock).where(self._is_task))
-        self._rung = PyMySQLStatement(
-            select(func.is_used_lock(lock)).where(self._is_task)
-        )
 
     def _state_after_stop(
         self, connection: Connection, params: dict[str, Any]
@@ -88,12 +89,11 @@ class MySQLQueries(Queries):
         self, connection: Connection, params: dict[str, Any]
     ) -> bool:
         driver: Any = connection.connection.driver_connection
-        rung = self._rung.text(driver, params)
-        ring = _RING.format(number=driver.thread_id(), rung=rung)
-        with self._stop.kept(connection):
-            stop = self._stop.text(driver, params)
+        with self._stop_and_note.kept(connection):
+            stop = self._stop_and_note.text(driver, params)
+            kill = _KILL.format(number=driver.thread_id())
             # The listener is woken while the server writes the commit to its disk.
-            statements = ["START TRANSACTION", stop, ring, "COMMIT"]
+            statements = ["START TRANSACTION", stop, kill, "COMMIT"]
             _, stopped, _, committed = run_together(driver, statements)
             was_running = bool(checked(stopped).affected_rows)
             checked(committed)

@@ -15,7 +15,7 @@ from sqlalchemy import URL, create_engine, event, make_url, text
 from flask_chatstop import TaskRecord
 from flask_chatstop.backends.database import DatabaseBackend, sleeping_query
 from flask_chatstop.testing import ALICE, listening, new_record, new_worker, wait_until
-from tests.support.driver_connections import kills, opened
+from tests.support.driver_connections import killed
 from tests.support.resetting_proxy import ResettingProxy
 from tests.support.scripts import run
 from tests.support.servers.mariadb import MariaDBServer
@@ -74,7 +74,7 @@ def test_a_stop_kills_the_query_of_the_listener_and_no_other(
     url: URL, open_backend: Open
 ) -> None:
     backend, other = open_backend(url), open_backend(url)
-    connections = opened(other)
+    kills = killed(other)
     mine, theirs = new_record(), new_record()
     for record in (mine, theirs):
         backend.announce(record)
@@ -86,7 +86,7 @@ def test_a_stop_kills_the_query_of_the_listener_and_no_other(
     with listening(backend, [mine]) as bell, listening(backend, [theirs]) as silent:
         other.stop(mine.task_id, ALICE)
         assert bell.get(timeout=5) == mine.task_id
-        assert kills(connections) == 1
+        assert len(kills) == 1
         assert silent.empty()
     innocent.join()
     assert results == [0]
@@ -94,13 +94,13 @@ def test_a_stop_kills_the_query_of_the_listener_and_no_other(
 
 def test_of_many_stops_at_once_one_kills(url: URL, open_backend: Open) -> None:
     backend, other, record = open_backend(url), open_backend(url), new_record()
-    connections = opened(other)
+    kills = killed(other)
     backend.announce(record)
     with listening(backend, [record]) as bell:
         for _ in range(5):
             other.stop(record.task_id, ALICE)
         assert bell.get(timeout=5) == record.task_id
-    assert kills(connections) == 1
+    assert len(kills) == 1
 
 
 @pytest.mark.usefixtures("seldom_polls")
@@ -279,7 +279,7 @@ def test_a_listener_takes_over_from_one_whose_connection_is_lost(
     url: URL, open_backend: Open
 ) -> None:
     backend, other, record = open_backend(url), open_backend(url), new_record()
-    connections = opened(other)
+    kills = killed(other)
     backend.announce(record)
     lost = connect(url)
     with lost.cursor() as cursor:
@@ -291,7 +291,7 @@ def test_a_listener_takes_over_from_one_whose_connection_is_lost(
         wait_until(lambda: len(sleeping(url, record.worker_id)) == 1)
         other.stop(record.task_id, ALICE)
         assert bell.get(timeout=5) == record.task_id
-        assert kills(connections) == 1
+        assert len(kills) == 1
 
 
 def test_a_stop_that_does_not_find_the_query_is_found_by_a_poll(
@@ -300,14 +300,14 @@ def test_a_stop_that_does_not_find_the_query_is_found_by_a_poll(
     """As on two nodes of a cluster: the stop is sent to the other one."""
     node = make_url(own_mariadb.url)
     backend, other = open_backend(url, listen_url=node), open_backend(url)
-    connections = opened(other)
+    kills = killed(other)
     record = new_record()
     backend.announce(record)
     with listening(backend, [record]) as bell:
         wait_until(lambda: len(sleeping(node, record.worker_id)) == 1)
         other.stop(record.task_id, ALICE)
         assert bell.get(timeout=5) == record.task_id
-    assert kills(connections) == 0
+    assert len(kills) == 0
 
 
 class NumberingProxy(ResettingProxy):
@@ -330,13 +330,13 @@ def test_nothing_is_killed_through_a_proxy_that_numbers_connections_itself(
         proxied = url.set(port=proxy.port)
         backend = open_backend(proxied if who == "listens" else url)
         other = open_backend(proxied if who == "stops" else url)
-        connections = opened(other)
+        kills = killed(other)
         record = new_record()
         backend.announce(record)
         with listening(backend, [record]) as bell:
             other.stop(record.task_id, ALICE)
             assert bell.get(timeout=5) == record.task_id
-        assert kills(connections) == 0
+        assert len(kills) == 0
         backend.close()
         other.close()
 
@@ -382,11 +382,11 @@ def test_under_gevent_other_greenlets_run_while_the_query_sleeps(url: URL) -> No
         import threading
         from flask_chatstop.backends.database import DatabaseBackend
         from flask_chatstop.testing import ALICE, listening, new_record, wait_until
-        from tests.support.driver_connections import kills, opened
+        from tests.support.driver_connections import killed
 
         url = {url.render_as_string(hide_password=False)!r}
         backend, other = DatabaseBackend(url), DatabaseBackend(url)
-        connections = opened(other)
+        kills = killed(other)
         record = new_record()
         backend.announce(record)
         turns = []
@@ -402,7 +402,7 @@ def test_under_gevent_other_greenlets_run_while_the_query_sleeps(url: URL) -> No
             wait_until(lambda: len(turns) > 30)
             other.stop(record.task_id, ALICE)
             assert bell.get(timeout=5) == record.task_id
-            assert kills(connections) == 1
+            assert len(kills) == 1
         done.set()
         thread.join()
         backend.close()
