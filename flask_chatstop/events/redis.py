@@ -99,7 +99,6 @@ class RedisEventLog(EventLog):
         if not isinstance(prefix, str):
             raise ConfigurationError(f"prefix is {prefix!r}; set it to a string.")
         self._prefix = prefix
-        self._url = url_or_client if isinstance(url_or_client, str) else None
         self._redis = Redis(url_or_client, prefix=prefix, timeout=self.timeout)
         if _decodes(self._redis.client):
             raise ConfigurationError(
@@ -142,14 +141,10 @@ class RedisEventLog(EventLog):
         self._redis.run(Call(_RENEW, [log_id], (1,)))
 
     def close(self) -> None:
-        if self._url is not None:
-            self._redis.client.close()
+        self._redis.close()
 
     def after_fork(self) -> None:
-        # As RedisBackend does, for the same reasons.
-        if self._url is not None:
-            self._redis.client.auto_close_connection_pool = False
-            self._redis = Redis(self._url, prefix=self._prefix, timeout=self.timeout)
+        self._redis.after_fork()
 
     @property
     def _kept(self) -> int:

@@ -21,21 +21,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
+from flask_chatstop.backends.database.conflict_queries import ConflictQueries
 from flask_chatstop.backends.database.postgresql_cancellation import (
     note_ring,
     noted_cancellation,
 )
 from flask_chatstop.backends.database.postgresql_pipeline import Pipeline
 from flask_chatstop.backends.database.postgresql_rows import ListenerRows, no_wait
-from flask_chatstop.backends.database.queries import Queries
 from flask_chatstop.backends.database.statements import PsycopgStatement
-from flask_chatstop.backends.database.table import REPLACED, now
+from flask_chatstop.backends.database.table import now
 
 # Tells one stop from the next of the same session.
 _tokens = itertools.count(1)
 
 
-class PostgreSQLQueries(Queries):
+class PostgreSQLQueries(ConflictQueries):
     """Query PostgreSQL, and wake the worker of a stopped task."""
 
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
@@ -48,8 +48,6 @@ class PostgreSQLQueries(Queries):
             number="owner_user",
             others={"owner_app": "", "owner_source": "", "created_at": now()},
         )
-        insertion = self._insert().values(self._fresh)
-        self._taking = self._upsert(insertion).returning(c.task_id)
         # The row is locked when it is read. Of many stops at once, one sees the task
         # running and rings. RETURNING would be too late: it returns the state after the
         # stop.
@@ -95,18 +93,8 @@ class PostgreSQLQueries(Queries):
             self._listeners.cancel(connection, worker_id, number)
         return str(state)
 
-    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
-        return connection.execute(self._taking, row).first() is not None
-
     def _insert(self) -> Any:
         return postgresql.insert(self._table)
-
-    def _upsert(self, insertion: Any) -> Any:
-        return insertion.on_conflict_do_update(
-            index_elements=[self._columns.task_id],
-            set_={name: insertion.excluded[name] for name in REPLACED},
-            where=self._is_expired,
-        )
 
     def _is_any(self) -> ColumnElement[bool]:
         ids = bindparam("b_task_ids", type_=ARRAY(Text))

@@ -20,17 +20,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import pysqlite
 
-from flask_chatstop.backends.database.queries import Queries
-from flask_chatstop.backends.database.table import REPLACED
+from flask_chatstop.backends.database.conflict_queries import ConflictQueries
 
 
-class SQLiteQueries(Queries):
+class SQLiteQueries(ConflictQueries):
     """Query SQLite, with ``RETURNING`` and ``ON CONFLICT``."""
 
     def __init__(self, table: Table, *, lease: float, retention: float) -> None:
         super().__init__(table, lease=lease, retention=retention)
-        insertion = self._insert().values(self._fresh)
-        self._taking = self._upsert(insertion).returning(table.c.task_id)
         state = table.c.state
         self._stop = (
             update(table)
@@ -60,18 +57,8 @@ class SQLiteQueries(Queries):
         driver: Any = connection.connection.driver_connection
         driver.ringer.ring(worker_id)
 
-    def _insert_or_replace(self, connection: Connection, row: dict[str, Any]) -> bool:
-        return connection.execute(self._taking, row).first() is not None
-
     def _insert(self) -> Any:
         return sqlite.insert(self._table)
-
-    def _upsert(self, insertion: Any) -> Any:
-        return insertion.on_conflict_do_update(
-            index_elements=[self._columns.task_id],
-            set_={name: insertion.excluded[name] for name in REPLACED},
-            where=self._is_expired,
-        )
 
     # SQLite takes at most 32,766 parameters, but one parameter may have any length.
     def _is_any(self) -> ColumnElement[bool]:

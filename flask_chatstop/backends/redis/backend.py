@@ -59,7 +59,6 @@ class RedisBackend(StopBackend):
             )
         self._prefix = prefix
         self._channels = f"{prefix}worker:"
-        self._url = url_or_client if isinstance(url_or_client, str) else None
         self._redis = Redis(url_or_client, prefix=prefix, timeout=self.timeout)
 
     def announce(self, record: TaskRecord) -> bool:
@@ -153,16 +152,10 @@ class RedisBackend(StopBackend):
         )
 
     def close(self) -> None:
-        if self._url is not None:
-            self._redis.client.close()
+        self._redis.close()
 
     def after_fork(self) -> None:
-        # A caller's client detects the fork by itself. Our own is replaced. A thread of
-        # the parent may have held the lock of its pool at the fork, so the driver must
-        # not take that lock when the old client is collected.
-        if self._url is not None:
-            self._redis.client.auto_close_connection_pool = False
-            self._redis = Redis(self._url, prefix=self._prefix, timeout=self.timeout)
+        self._redis.after_fork()
 
 
 def _text(reply: str | bytes) -> str:

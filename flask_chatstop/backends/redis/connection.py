@@ -33,9 +33,10 @@ class Redis:
     def __init__(
         self, url_or_client: str | RedisClient, *, prefix: str, timeout: float
     ) -> None:
+        self._url = url_or_client if isinstance(url_or_client, str) else None
         self.client: Any = url_or_client
-        if isinstance(url_or_client, str):
-            self.client = connect(url_or_client, timeout)
+        if self._url is not None:
+            self.client = connect(self._url, timeout)
         #: How often all connections were dropped, since they led to a wrong server.
         self.connections_dropped = 0
         self._driver = exceptions_of(self.client)
@@ -71,6 +72,20 @@ class Redis:
     def keys(self, pattern: str) -> list[str | bytes]:
         """Return the keys that match a pattern; some may come twice."""
         return self._exchange(lambda: list(self.client.scan_iter(pattern, 1000)))
+
+    def close(self) -> None:
+        """Close the connections, unless the client is the caller's."""
+        if self._url is not None:
+            self.client.close()
+
+    def after_fork(self) -> None:
+        """Leave the connections to the parent."""
+        # A caller's client detects the fork by itself. Our own is replaced. A thread of
+        # the parent may have held the lock of its pool at the fork, so the driver must
+        # not take that lock when the old client is collected.
+        if self._url is not None:
+            self.client.auto_close_connection_pool = False
+            self.client = connect(self._url, self._timeout)
 
     def _send(self, call: Call) -> Any:
         try:
