@@ -35,6 +35,8 @@ _BLOCK = """DO $chatstop$ BEGIN
 EXCEPTION WHEN query_canceled THEN RAISE INFO '{canceled}';
 END $chatstop$; EXECUTE chatstop_news"""
 _QUERY_CANCELED = "57014"
+#: Seconds from the moment that a stop is found to its cancellation.
+_ON_ITS_WAY = 0.002
 #: Seconds between two moments at which the address of the listener is stored.
 _REGISTRATION = 20.0
 #: Settings above which a statement of so many milliseconds is logged.
@@ -92,9 +94,9 @@ class _SleepingBlock(Sleeper):
         connection.add_notice_handler(self._note)
 
     def fall_asleep(self) -> None:
+        self._is_asleep = False
         if time.monotonic() > self._rearm_at:
             self.rearm()
-        self._is_asleep = False
         # libpq's own calls: psycopg's would wait for the result.
         self._pgconn.send_query(self._block)
         while self._pgconn.flush():
@@ -104,6 +106,9 @@ class _SleepingBlock(Sleeper):
             self._check(deadline)
 
     def rearm(self) -> None:
+        # With one ring on its way, another one might come after the sleep.
+        if self._is_asleep and self.is_awake_within(_ON_ITS_WAY):
+            return
         self._rearm_at = time.monotonic() + _REGISTRATION
         self._listening.register(self._connection.info.backend_pid)
 

@@ -44,12 +44,23 @@ class Sleeper(abc.ABC):
         """Send the query, and return when a ring would interrupt it."""
 
     def rearm(self) -> None:
-        """Let the next one ring: who was found has rung in vain, or not."""
+        """Let the next one ring: who was found has rung in vain, or is about to."""
         return
 
     @abc.abstractmethod
     def is_awake(self, seconds: float) -> bool:
-        """Return whether the query ends within so many seconds."""
+        """Wait for something to come, and return whether the query has ended."""
+
+    def is_awake_within(self, seconds: float) -> bool:
+        """Wait until the query has ended; return whether it has within the time.
+
+        A part of its answer is no end: the connection would be closed too early.
+        """
+        until = time.monotonic() + seconds
+        while not self.is_awake(max(0.0, until - time.monotonic())):
+            if time.monotonic() >= until:
+                return False
+        return True
 
     @abc.abstractmethod
     def wake_up(self) -> Collection[str]:
@@ -106,7 +117,7 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
     # Left in its sleep, the query would be the server's until the sleep is over.
     sleeper.rearm()
     listening.ring()
-    if sleeper.is_awake(_PATIENCE):
+    if sleeper.is_awake_within(_PATIENCE):
         sleeper.wake_up()
 
 
