@@ -7,6 +7,7 @@ from urllib.parse import quote
 from flask import Response, has_request_context, request
 
 from flask_chatstop.backends import EndReason
+from flask_chatstop.bodies import streamed_response
 from flask_chatstop.checks import check_callable, seconds
 from flask_chatstop.formats import DifyEvents, StreamFormat
 from flask_chatstop.formats.recorded import RecordedFormat, record
@@ -146,8 +147,9 @@ def _response(
     sent: StreamFormat,
     body: Iterable[bytes],
 ) -> Response:
-    response = task.app.response_class(
-        body, mimetype=format.mimetype, headers=_headers(task, format)
+    headers = _headers(task, format)
+    response = streamed_response(
+        task.app, body, mimetype=format.mimetype, headers=headers
     )
     if isinstance(sent, RecordedFormat):
         response.call_on_close(sent.sent)

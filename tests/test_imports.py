@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 #: from its own layer and from those below it.
 LAYERS = [
     {"errors"},
-    {"checks", "forks", "greenlets", "logs", "servers", "signals", "threads"},
+    {"bodies", "checks", "forks", "greenlets", "logs", "servers", "signals", "threads"},
     {"backends"},
     {"upstream", "worker"},
     {"events"},

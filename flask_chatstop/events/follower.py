@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from flask_chatstop.bodies import StreamedBody
 from flask_chatstop.errors import BackendError
 from flask_chatstop.events.arrivals import Tail
 from flask_chatstop.events.base import EventLog, Page
@@ -29,7 +30,7 @@ class Lost(Exception):
     """
 
 
-class Follower(Iterator[bytes]):
+class Follower(StreamedBody):
     """Sends an answer from a position on until it is over, then ends.
 
     It reads the log, and so costs the answer nothing, however slow its client is.

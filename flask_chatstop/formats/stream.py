@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask_chatstop.backends import EndReason
+from flask_chatstop.bodies import StreamedBody
 from flask_chatstop.formats.base import StreamFormat, as_frame
 from flask_chatstop.generation.stream import ChunkStream
 from flask_chatstop.generation.task import GenerationTask
@@ -30,7 +31,7 @@ def end_frame(format: StreamFormat, task: GenerationTask) -> bytes:
         return b""
 
 
-class FormattedStream(Iterator[bytes]):
+class FormattedStream(StreamedBody):
     """An answer in a format, for a WSGI server, which closes it when its client leaves.
 
     Not a generator: an exception that the server raises in its thread while ``next()``

@@ -10,6 +10,7 @@ from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from flask_chatstop.backends import Owner
+from flask_chatstop.bodies import streamed_response
 from flask_chatstop.checks import is_id
 from flask_chatstop.errors import BackendError, InvalidParam
 from flask_chatstop.events import Page
@@ -169,8 +170,8 @@ def _has_all(page: Page, position: int) -> bool:
 def _response_of(head: Head) -> Response:
     """Return a response with the headers of the one that the first client has got."""
     body: Iterator[bytes] = iter(())  # whose length is unknown
-    return current_app.response_class(
-        body, mimetype=head.content_type, headers=dict(head.headers)
+    return streamed_response(
+        current_app, body, mimetype=head.content_type, headers=dict(head.headers)
     )
 
 
