@@ -3,7 +3,6 @@
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any, cast
 
 from flask import Response, after_this_request, g, has_request_context
@@ -19,9 +18,10 @@ def end_with_request(task: GenerationTask) -> None:
     a lost task too, but that may take long, since a traceback may keep it alive.
     """
     if has_request_context():
-        reference = weakref.ref(task)
-        after_this_request(partial(_watch_response, reference))
-        g.setdefault("_chatstop_begun", []).append(reference)
+        begun = _BegunTask(task)
+        after_this_request(begun)
+        # Not a list: a stream keeps what its request has kept.
+        g._chatstop_begun = (*g.get("_chatstop_begun", ()), begun)
 
 
 def end_if_raised(error: BaseException | None) -> None:
@@ -29,25 +29,34 @@ def end_if_raised(error: BaseException | None) -> None:
     # In debug mode and in tests there may be no response. A client that leaves a
     # stream_with_context() causes a GeneratorExit, which is not an Exception.
     if isinstance(error, Exception):
-        for reference in g.get("_chatstop_begun", ()):
-            if task := reference():
-                task.end(EndReason.FAILED)
+        for begun in g.get("_chatstop_begun", ()):
+            begun.fail()
 
 
-def _watch_response(
-    reference: weakref.ref[GenerationTask], response: Response
-) -> Response:
-    task = reference()
-    if task is None or task.end_reason is not None:
+class _BegunTask:
+    """A task that the current request has begun, to be called with its response."""
+
+    __slots__ = ("_reference",)
+
+    def __init__(self, task: GenerationTask) -> None:
+        self._reference = weakref.ref(task)
+
+    def fail(self) -> None:
+        if task := self._reference():
+            task.end(EndReason.FAILED)
+
+    def __call__(self, response: Response) -> Response:
+        task = self._reference()
+        if task is None or task.end_reason is not None:
+            return response
+        if response.status_code >= 400:
+            task.end(EndReason.FAILED)
+        elif response.is_streamed and not task.has_response:
+            body = _WatchedBody(task, response.response)
+            response.response = cast(Iterator[Any], body)
+            # A hook of the app may wrap it in an iterator that has no close().
+            response.call_on_close(body.close)
         return response
-    if response.status_code >= 400:
-        task.end(EndReason.FAILED)
-    elif response.is_streamed and not task.has_response:
-        body = _WatchedBody(task, response.response)
-        response.response = cast(Iterator[Any], body)
-        # A hook of the app may wrap it in an iterator that has no close().
-        response.call_on_close(body.close)
-    return response
 
 
 class _WatchedBody(Iterator[str | bytes]):
