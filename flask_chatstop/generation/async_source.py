@@ -35,14 +35,15 @@ _FOR_THE_LOOP = 0.0001
 class AsyncSourceReader(Reader[T]):
     """Reads an async source as an asyncio task; a stop cancels it."""
 
-    _loop: SourceLoop | None = None
-    _task: asyncio.Task[None] | None = None
-    _is_cancelled = False
+    __slots__ = ("_chunks", "_is_cancelled", "_loop", "_task")
 
     def __init__(
         self, chunks: AsyncIterable[T], *arguments: Any, **options: Any
     ) -> None:
         self._chunks = chunks
+        self._loop: SourceLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_cancelled = False
         super().__init__(chunks, *arguments, **options)
 
     def _make_queue(self) -> "ChunkQueue[T | SourceEnd]":

@@ -45,6 +45,24 @@ class Reader(abc.ABC, Generic[T]):
     :param name: of the task, for the log.
     """
 
+    __slots__ = (
+        "_app",
+        "_calls",
+        "_closed",
+        "_context",
+        "_gone",
+        "_hung_up",
+        "_is_gone",
+        "_is_over",
+        "_lock",
+        "_name",
+        "_on_gone",
+        "_pid",
+        "_started",
+        "_upstream",
+        "items",
+    )
+
     def __init__(
         self,
         chunks: object,

@@ -19,10 +19,11 @@ T = TypeVar("T")
 class SourceReader(Reader[T]):
     """Reads a source in a thread of its own."""
 
-    _find_frame: FindFrame | None = None
+    __slots__ = ("_chunks", "_find_frame")
 
     def __init__(self, chunks: Iterable[T], *arguments: Any, **options: Any) -> None:
         self._chunks = chunks
+        self._find_frame: FindFrame | None = None
         super().__init__(chunks, *arguments, **options)
 
     def _begin(self) -> None:

@@ -35,6 +35,15 @@ class ChunkStream(Iterator[T]):
     Raises the source's own error.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_heartbeat",
+        "_is_over",
+        "_is_started",
+        "_source",
+        "_task",
+    )
+
     def __init__(
         self, task: StreamedTask, source: Reader[T], heartbeat: float | None
     ) -> None:
