@@ -22,23 +22,19 @@ from flask_chatstop.backends.database.sockets import can_read
 
 #: What the application of a sleeping listener is named before its own name.
 NAME_PREFIX = "chatstop "
-_ASLEEP, _CANCELED = "chatstop: asleep", "chatstop: canceled"
+_ASLEEP = "chatstop: asleep"
 # The name of the application says that a cancellation will be caught: PostgreSQL would
-# log an uncaught one as an error. A cancellation restores the name before. The messages
-# say the same to the listener. All workers send the same text, which counts as one in
+# log an uncaught one as an error. A cancellation restores the name before. The message
+# says the same to the listener. All workers send the same text, which counts as one in
 # pg_stat_statements.
 _BLOCK = """DO $chatstop$ BEGIN
     PERFORM set_config('application_name', current_setting('chatstop.worker'), true);
     RAISE INFO '{asleep}';
     PERFORM pg_sleep({seconds:g});
     PERFORM set_config('application_name', '', true);
-EXCEPTION WHEN query_canceled THEN RAISE INFO '{canceled}';
+EXCEPTION WHEN query_canceled THEN NULL;
 END $chatstop$; EXECUTE chatstop_news"""
 _QUERY_CANCELED = "57014"
-#: Seconds from the moment that a stop is found to its cancellation.
-_ON_ITS_WAY = 0.002
-#: Seconds between two moments at which the address of the listener is stored.
-_REGISTRATION = 20.0
 #: Settings above which a statement of so many milliseconds is logged.
 _LOGGING = "'log_min_duration_statement', 'log_min_duration_sample'"
 _LOGGING += ", 'auto_explain.log_min_duration'"
@@ -76,7 +72,7 @@ def hear_cancellations(connection: Any, listening: Listening) -> ListenEnd:
     news = ClientCursor(connection).mogrify(*listening.news)
     with bounded(connection, time.monotonic() + listening.timeout):
         connection.execute(f"PREPARE chatstop_news AS {news}")
-    block = _BLOCK.format(asleep=_ASLEEP, canceled=_CANCELED, seconds=seconds)
+    block = _BLOCK.format(asleep=_ASLEEP, seconds=seconds)
     hear_rings(_SleepingBlock(connection, block, seconds, listening), listening)
     return ListenEnd.OVER
 
@@ -90,13 +86,10 @@ class _SleepingBlock(Sleeper):
         self._block, self._listening = block.encode(), listening
         self._pid = os.getpid()
         self._is_asleep = False
-        self._rearm_at = 0.0
         connection.add_notice_handler(self._note)
 
     def fall_asleep(self) -> None:
         self._is_asleep = False
-        if time.monotonic() > self._rearm_at:
-            self.rearm()
         # libpq's own calls: psycopg's would wait for the result.
         self._pgconn.send_query(self._block)
         while self._pgconn.flush():
@@ -104,12 +97,7 @@ class _SleepingBlock(Sleeper):
         deadline = time.monotonic() + self._listening.timeout
         while not self.is_awake(0.1) and not self._is_asleep:
             self._check(deadline)
-
-    def rearm(self) -> None:
-        # With one ring on its way, another one might come after the sleep.
-        if self._is_asleep and self.is_awake_within(_ON_ITS_WAY):
-            return
-        self._rearm_at = time.monotonic() + _REGISTRATION
+        # Once for each sleep, and when it has begun: whoever rings it cancels it.
         self._listening.register(self._connection.info.backend_pid)
 
     def is_awake(self, seconds: float) -> bool:
@@ -128,8 +116,6 @@ class _SleepingBlock(Sleeper):
                 self._check(deadline)
             result = self._pgconn.get_result()
             if result is None:
-                if found:  # the ring may have come when the sleep was just over
-                    self._rearm_at = 0.0
                 return found
             if result.status == ExecStatus.TUPLES_OK:
                 rows = range(result.ntuples)
@@ -142,8 +128,6 @@ class _SleepingBlock(Sleeper):
 
     def _note(self, diagnostic: Any) -> None:
         self._is_asleep |= diagnostic.message_primary == _ASLEEP
-        if diagnostic.message_primary == _CANCELED:
-            self._rearm_at = 0.0  # this was the ring of the registration
 
     def _check(self, deadline: float) -> None:
         if time.monotonic() > deadline:

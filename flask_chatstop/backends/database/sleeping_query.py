@@ -43,10 +43,6 @@ class Sleeper(abc.ABC):
     def fall_asleep(self) -> None:
         """Send the query, and return when a ring would interrupt it."""
 
-    def rearm(self) -> None:
-        """Let the next one ring: who was found has rung in vain, or is about to."""
-        return
-
     @abc.abstractmethod
     def is_awake(self, seconds: float) -> bool:
         """Wait for something to come, and return whether the query has ended."""
@@ -94,7 +90,7 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
     What is too late for the poll finds the query asleep.
     """
     pid = os.getpid()
-    polls = _Polls(sleeper, listening)
+    polls = _Polls(listening)
     begun = _sleep(sleeper, polls)
     # The listener rings itself as others do, to learn whether rings arrive.
     listening.ring()
@@ -115,7 +111,6 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
         listening.closing.wait(_FOR_THE_WOKEN)
         begun = _sleep(sleeper, polls)
     # Left in its sleep, the query would be the server's until the sleep is over.
-    sleeper.rearm()
     listening.ring()
     if sleeper.is_awake_within(_PATIENCE):
         sleeper.wake_up()
@@ -137,8 +132,8 @@ class _Polls:
     server of a cluster, where the query is not found.
     """
 
-    def __init__(self, sleeper: Sleeper, listening: Listening) -> None:
-        self._sleeper, self._listening = sleeper, listening
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
         self._known: set[str] = set()
         self._has_rung = self._has_missed = self._may_have_missed = False
         self._unexplained = 0
@@ -152,11 +147,7 @@ class _Polls:
 
     def poll(self) -> bool:
         """Poll, and return whether there are news that were not known before."""
-        is_new = False
-        while self._note(self._listening.poll()):
-            is_new = True
-            self._sleeper.rearm()
-        return is_new
+        return self._note(self._listening.poll())
 
     def poll_if_due(self) -> None:
         """Poll unless it is too early, and note whether rings do not arrive."""

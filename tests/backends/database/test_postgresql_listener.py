@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from flask_chatstop import TaskRecord
 from flask_chatstop.backends.database import DatabaseBackend, sleeping_query
@@ -129,6 +129,33 @@ def test_every_stop_of_many_bursts_is_heard_and_nothing_is_in_the_log(
                 each.result()
         assert sleeping(url, worker_id) == []
     assert own_postgresql.log.read_text()[logged:] == ""
+
+
+def test_a_stop_rings_after_one_of_a_task_that_has_ended(
+    url: str, open_backend: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop at the worker itself ends the task before the listener could find it."""
+    monkeypatch.setattr(sleeping_query, "TRUSTING", 60.0)
+    monkeypatch.setattr(sleeping_query, "DOUBTING", 60.0)
+    backend, other, worker_id = open_backend(url), open_backend(url), new_worker()
+    ended, running = (new_record(worker_id=worker_id) for _ in range(2))
+    backend.renew([ended, running])
+    queries = backend._queries_of_table()
+    register = queries.register
+    stops = [ended]
+
+    def stop_at_once(connection: Connection, worker_id: str, number: int) -> None:
+        register(connection, worker_id, number)
+        if stops:
+            other.stop(stops.pop().task_id, ALICE)
+
+    monkeypatch.setattr(queries, "register", stop_at_once)
+    with listening(backend, [running]) as bell:
+        wait_until(lambda: not stops and sleeping(url, worker_id) != [])
+        other.stop(running.task_id, ALICE)
+        heard = {bell.get(timeout=5)}
+        while running.task_id not in heard:
+            heard.add(bell.get(timeout=5))
 
 
 def test_a_stop_rings_a_listener_whose_predecessor_ends_late(
