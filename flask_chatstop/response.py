@@ -107,6 +107,8 @@ def chat_response(
     Sends ``message`` events. The first one is sent at once and is empty, so that the
     client knows the task id before the first token. Then sends ``message_end``, or
     ``error`` if the source failed.
+
+    :raises TypeError: the metadata is not a mapping.
     """
     return stream_response(
         task,

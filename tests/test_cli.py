@@ -134,6 +134,13 @@ def test_all_tasks_of_a_user_are_stopped(config: Configure) -> None:
     source.go_on.set()
 
 
+@pytest.mark.parametrize("names", [["--user", ""], ["--user", "alice", "--app", ""]])
+def test_an_empty_name_is_no_user_without_tasks(names: list[str]) -> None:
+    result = run(make_app(), "stop", *names)
+    assert result.exit_code == 2
+    assert "this one is empty" in result.output
+
+
 def test_check_times_the_store_and_the_doorbell(config: Configure) -> None:
     app = make_app(**config())
     times = json.loads(run(app, "check", "--json").output)

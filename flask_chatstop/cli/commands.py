@@ -93,6 +93,8 @@ def stop(
         raise click.UsageError(
             "Pass a TASK_ID or --user or --all; --app needs --user or --all."
         )
+    if "" in (user, app):
+        raise click.UsageError("--user and --app need a name; this one is empty.")
     with shared_worker() as worker:
         if task_id is None:
             stopped = worker.stop_all(app=app, source=None, user=user)

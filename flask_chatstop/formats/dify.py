@@ -33,6 +33,7 @@ class DifyEvents(StreamFormat):
         ``conversation_id``.
     :param metadata: sent in ``message_end``. It is read at the end, so the source may
         add to it on the way.
+    :raises TypeError: the metadata is not a mapping.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class DifyEvents(StreamFormat):
         conversation_id: object = None,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise TypeError(f"metadata is {metadata!r:.60}; give it a dict.")
         self.message_id: str = str(message_id or uuid.uuid4())
         self.conversation_id: str = str(conversation_id or uuid.uuid4())
         self._metadata = metadata

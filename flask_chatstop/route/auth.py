@@ -83,8 +83,8 @@ class Caller:
             raise ConfigurationError(
                 f"current_user() of {self.name!r} returned a {type(app).__name__}: put"
                 " the view behind login_required, which stands between it and its"
-                " route. An auth of your own has to return the app's name, a string of"
-                f" 1 to {MAX_ID} characters."
+                " route; in a source, a thread or a job, pass app=. An auth of your own"
+                f" has to return the app's name, a string of 1 to {MAX_ID} characters."
             )
         return Owner(app, self.source, user)
 

@@ -245,6 +245,11 @@ def test_a_replaced_message_is_the_text_that_is_saved() -> None:
     assert app.end.text == "I cannot say. Sorry."
 
 
+def test_metadata_that_is_no_mapping_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="give it a dict"):
+        DifyEvents(metadata=["a"])  # type: ignore[arg-type]
+
+
 def test_difys_usage_is_what_is_known() -> None:
     def source(task: GenerationTask) -> Iterable[str]:
         task.report_usage({"input_tokens": 3, "output_tokens": 4, "cache": 5})

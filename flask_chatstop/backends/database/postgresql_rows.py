@@ -33,8 +33,7 @@ from flask_chatstop.backends.database.table import now
 _COMMIT = "synchronous_commit"
 # No task and no log of answers has such an id.
 _PREFIX = "/listener/"
-#: Seconds that the row of a listener which is gone stays. It is stored three times as
-#: often.
+#: Seconds that the row of a listener which is gone stays. It is stored with each sleep.
 _LEASE = 60.0
 
 
