@@ -158,11 +158,11 @@ class LogListener:
 
     def _listen(self, listener: _Listener, closing: threading.Event) -> None:
         self._dropped = self._database.connections_dropped
+        listening = self._listening(listener, closing)
         self._renew(listener)
-        if self._listeners.can_listen:
-            listening = self._listening(listener, closing)
-            if self._listeners.hear(listening) is ListenEnd.OVER:
-                return
+        can_listen = self._listeners.can_listen
+        if can_listen and self._listeners.hear(listening) is ListenEnd.OVER:
+            return
         self._poll(listener, closing)
 
     def _listening(self, listener: _Listener, closing: threading.Event) -> Listening:

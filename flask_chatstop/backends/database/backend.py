@@ -144,12 +144,12 @@ class DatabaseBackend(StopBackend):
         heard: Callable[[Collection[str]], None],
         closing: threading.Event,
     ) -> None:
+        listening = self._listening(worker_id, running, heard, closing)
         # Also where nothing runs: to be heard, a stop needs the table.
         self._run(lambda queries, on: queries.stops(on, worker_id))
-        if self._listeners.can_listen:
-            listening = self._listening(worker_id, running, heard, closing)
-            if self._listeners.hear(listening) is ListenEnd.OVER:
-                return
+        can_listen = self._listeners.can_listen
+        if can_listen and self._listeners.hear(listening) is ListenEnd.OVER:
+            return
         super().listen(worker_id, running, heard, closing)
 
     def _listening(

@@ -2,10 +2,11 @@
 
 import abc
 import difflib
+import os
 import threading
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -48,6 +49,7 @@ class Listening:
     :param timeout: seconds that one call to the server may take.
     :param is_outdated: returns whether the listening has to end all the same, because
         connections were dropped since it began, say. It is called twice a second.
+    :param pid: of the process that began to listen.
     """
 
     name: str
@@ -61,6 +63,16 @@ class Listening:
     closing: threading.Event
     timeout: float
     is_outdated: Callable[[], bool]
+    pid: int = field(default_factory=os.getpid)
+
+    def leave_to_parent(self) -> None:
+        """Stay here for ever if this is a greenlet of the process that was forked.
+
+        It would take the parent's place. A connection that is the parent's would miss
+        what is read here, and be lost by its close.
+        """
+        if os.getpid() != self.pid:
+            threading.Event().wait()
 
     @property
     def is_over(self) -> bool:

@@ -40,7 +40,7 @@ class Calls:
             return
         caller = threading.get_ident()
         if caller not in self._depths:
-            self._wait_for_forks()
+            self.wait_for_forks()
         self._depths[caller] += 1
         try:
             yield
@@ -48,6 +48,11 @@ class Calls:
             self._depths[caller] -= 1
             if self._depths[caller] <= 0:
                 del self._depths[caller]
+
+    def wait_for_forks(self) -> None:
+        """Wait until no fork waits: after it, this may be the child's copy."""
+        while self._forks:
+            time.sleep(_PAUSE)
 
     @contextmanager
     def nothing_is_read(self) -> Iterator[None]:
@@ -57,7 +62,7 @@ class Calls:
             yield
         finally:
             if depth:
-                self._wait_for_forks()
+                self.wait_for_forks()
                 self._depths[threading.get_ident()] = depth
 
     def before_fork(self) -> None:
@@ -78,10 +83,6 @@ class Calls:
         """Forget the calls, which are the parent's."""
         self._depths.clear()
         self._forks = 0
-
-    def _wait_for_forks(self) -> None:
-        while self._forks:
-            time.sleep(_PAUSE)
 
 
 # State of the whole process, because a fork concerns all of its greenlets.

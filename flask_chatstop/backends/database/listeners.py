@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flask_chatstop.backends.database.base import ListenEnd, Listening
 from flask_chatstop.backends.database.engine import Database
+from flask_chatstop.backends.database.greenlet_forks import calls
 from flask_chatstop.errors import BackendError
 
 
@@ -59,6 +60,8 @@ class Listeners:
         end = ListenEnd.AGAIN
         try:
             while end is ListenEnd.AGAIN:
+                calls.wait_for_forks()  # as call() does, but it would count the copy
+                listening.leave_to_parent()
                 with self._database.call(), self._database.detached() as driver:
                     end = self._database.dialect.listen(driver, listening)
         except BackendError:

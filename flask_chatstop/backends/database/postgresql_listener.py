@@ -4,7 +4,6 @@
 listens in the database, on whatever channel, and returns when all have been signalled.
 """
 
-import os
 import time
 from collections.abc import Collection
 from typing import Any
@@ -16,7 +15,6 @@ from flask_chatstop.backends.database.sleeping_query import (
     Sleeper,
     hear_rings,
     is_nameable,
-    leave_to_parent,
 )
 from flask_chatstop.backends.database.sockets import can_read
 
@@ -84,7 +82,6 @@ class _SleepingBlock(Sleeper):
         self.seconds = seconds
         self._connection, self._pgconn = connection, connection.pgconn
         self._block, self._listening = block.encode(), listening
-        self._pid = os.getpid()
         self._is_asleep = False
         connection.add_notice_handler(self._note)
 
@@ -102,7 +99,7 @@ class _SleepingBlock(Sleeper):
 
     def is_awake(self, seconds: float) -> bool:
         if self._pgconn.is_busy() and can_read(self._connection, seconds):
-            leave_to_parent(self._pid)
+            self._listening.leave_to_parent()
             self._pgconn.consume_input()
         return not self._pgconn.is_busy()
 

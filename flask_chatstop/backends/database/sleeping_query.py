@@ -7,9 +7,7 @@ listener then reads its news, on that connection.
 """
 
 import abc
-import os
 import re
-import threading
 import time
 from collections.abc import Collection
 
@@ -71,25 +69,12 @@ def is_nameable(name: str) -> bool:
     return _NAMEABLE.fullmatch(name) is not None
 
 
-def leave_to_parent(pid: int) -> None:
-    """Stay here for ever if this is a greenlet of the process that was forked.
-
-    Its connection is the parent's, who would miss what is read here, and lose it by its
-    close.
-
-    :param pid: of the process that began to listen.
-    """
-    if os.getpid() != pid:
-        threading.Event().wait()
-
-
 def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
     """Report news until the listening has to end.
 
     The order makes that no ring is missed: the query sleeps before the table is polled.
     What is too late for the poll finds the query asleep.
     """
-    pid = os.getpid()
     polls = _Polls(listening)
     begun = _sleep(sleeper, polls)
     # The listener rings itself as others do, to learn whether rings arrive.
@@ -97,7 +82,8 @@ def hear_rings(sleeper: Sleeper, listening: Listening) -> None:
     while not listening.is_over:
         with calls.nothing_is_read():
             is_awake = sleeper.is_awake(min(polls.interval, _PATIENCE))
-            leave_to_parent(pid)
+            calls.wait_for_forks()  # or the copy would go on after the next line
+            listening.leave_to_parent()
         if not is_awake:
             if time.monotonic() > begun + sleeper.seconds + listening.timeout:
                 raise BackendError("The server has not ended a query in time.")

@@ -127,10 +127,13 @@ from gevent import monkey
 monkey.patch_all()
 import os, sys, threading, time
 from flask_chatstop.backends.database import DatabaseBackend, greenlet_forks
+from flask_chatstop.forks import call_in_child
 from flask_chatstop.testing import ALICE, listening, new_record
 
 greenlet_forks._LONGEST = 20.0  # on a busy machine too
 backend, other = (DatabaseBackend(sys.argv[1], timeout=20) for _ in range(2))
+for each in (backend, other):
+    call_in_child(each.after_fork)  # as a worker does
 for pause in range(10):
     record, children = new_record(), []
     other.announce(record)
@@ -139,8 +142,6 @@ for pause in range(10):
         time.sleep(pause / 500)
         children.append(os.fork())
         if children == [0]:
-            for each in (backend, other):
-                each.after_fork()
             time.sleep(0.2)  # in which the other greenlets go on, in the child too
             if pause == 9:
                 time.sleep(0.6)  # in which the listener leaves its sleep
