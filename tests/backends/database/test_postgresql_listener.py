@@ -131,12 +131,18 @@ def test_every_stop_of_many_bursts_is_heard_and_nothing_is_in_the_log(
     assert own_postgresql.log.read_text()[logged:] == ""
 
 
+@pytest.fixture
+def seldom_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no poll find anything within the time of a test."""
+    monkeypatch.setattr(sleeping_query, "TRUSTING", 60.0)
+    monkeypatch.setattr(sleeping_query, "DOUBTING", 60.0)
+
+
+@pytest.mark.usefixtures("seldom_polls")
 def test_a_stop_rings_after_one_of_a_task_that_has_ended(
     url: str, open_backend: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stop at the worker itself ends the task before the listener could find it."""
-    monkeypatch.setattr(sleeping_query, "TRUSTING", 60.0)
-    monkeypatch.setattr(sleeping_query, "DOUBTING", 60.0)
     backend, other, worker_id = open_backend(url), open_backend(url), new_worker()
     ended, running = (new_record(worker_id=worker_id) for _ in range(2))
     backend.renew([ended, running])
@@ -158,12 +164,11 @@ def test_a_stop_rings_after_one_of_a_task_that_has_ended(
             heard.add(bell.get(timeout=5))
 
 
+@pytest.mark.usefixtures("seldom_polls")
 def test_a_stop_rings_a_listener_whose_predecessor_ends_late(
-    url: str, open_backend: Open, monkeypatch: pytest.MonkeyPatch
+    url: str, open_backend: Open
 ) -> None:
     # Without a ring, it is heard at the end of a sleep, which takes 5 s.
-    monkeypatch.setattr(sleeping_query, "TRUSTING", 60.0)
-    monkeypatch.setattr(sleeping_query, "DOUBTING", 60.0)
     backend, other, record = open_backend(url), open_backend(url), new_record()
     backend.announce(record)
     bell: SimpleQueue[str] = SimpleQueue()
